@@ -1,0 +1,131 @@
+#include "core/chunk_decoder.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace ans::core {
+namespace {
+
+template <class Bits>
+Status decode_tail_to(const DecodeTable& table, Bits& bits, int count, uint8_t* out) {
+  if (table.symbol_bytes == 1) return decode_tail(table, bits, count, out);
+  uint16_t symbols[format::kMaxTail];  // `out` need not be aligned
+  const Status status = decode_tail(table, bits, count, symbols);
+  std::memcpy(out, symbols, 2 * size_t(count));
+  return status;
+}
+
+}  // namespace
+
+// Moves the words that are left to a copy behind which there are zeros, so that some rows may run past the end before that is noticed.
+void ChunkDecoder::pad(Slot* slot) {
+  const int64_t left = slot->end - slot->next;
+  const size_t size = size_t(left + kSliceRows * kMaxRowBytes + kMaxRowBytes + kLoadSlack);
+  if (slot->copy.size() < size) slot->copy.resize(size);
+  std::memcpy(slot->copy.data(), slot->next, size_t(left));
+  std::memset(slot->copy.data() + left, 0, size - size_t(left));
+  slot->next = slot->copy.data();
+  slot->end = slot->next + left;
+  slot->padded = true;
+}
+
+Status ChunkDecoder::start(const uint8_t* bytes, const ChunkEntry& entry, int64_t symbols, uint8_t* out, Slot* slot) {
+  if (entry.tail == symbols) {  // narrow
+    NarrowBits bits;
+    for (int32_t i = 0; i < entry.words; ++i) bits.append(uint32_t(bytes[2 * i] | bytes[2 * i + 1] << 8), format::kWordBits);
+    slot->rows = -1;
+    return decode_tail_to(table_, bits, entry.tail, out);
+  }
+  std::memcpy(slot->state, bytes, sizeof slot->state);
+  for (uint32_t x : slot->state)
+    if (x < format::kStateLowerBound) return Status::kStateOutOfRange;
+  slot->next = bytes + sizeof slot->state;
+  slot->end = bytes + 2 * int64_t(entry.words);
+  slot->padded = false;
+  slot->out = out;
+  slot->symbols = symbols;
+  slot->tail = entry.tail;
+  slot->rows = (symbols - entry.tail) / format::kLanes;
+  return Status::kOk;
+}
+
+// The partial row, the checks of a chunk's end, and its tail.
+Status ChunkDecoder::finish(Slot* slot) {
+  if (const int active = int((slot->symbols - slot->tail) % format::kLanes); active > 0) {
+    if (!slot->padded) pad(slot);
+    alignas(64) uint8_t row[2 * format::kLanes];
+    DecodeStream stream{slot->state, slot->next, row};
+    coder_.decode_partial_row(table_, &stream, active);
+    slot->next = stream.words;
+    const size_t bytes = size_t(active * table_.symbol_bytes);
+    std::memcpy(slot->out, row, bytes);
+    slot->out += bytes;
+  }
+  if (slot->next > slot->end) return Status::kWordsExhausted;
+  if (slot->next < slot->end) return Status::kWordsLeft;
+  LanePayload bits;
+  for (uint32_t x : slot->state) {
+    const int e = bit_length(x) - 1;
+    bits.append(x - (1u << e), e);
+  }
+  return decode_tail_to(table_, bits, slot->tail, slot->out);
+}
+
+Status ChunkDecoder::decode(const uint8_t* payload, const ChunkEntry* entries, int64_t numel, int64_t chunk_symbols, int64_t begin, int64_t end, void* out) {
+  const int streams = std::min(kMaxStreams, coder_.decode_streams(table_.buckets));
+  Slot* active[kMaxStreams];
+  Slot* idle[kMaxStreams];
+  int busy = 0, unused = 0;
+  for (int s = 0; s < streams; ++s) idle[unused++] = &slots_[s];
+  int64_t chunk = begin;
+  for (;;) {
+    // Whenever a chunk ends, the next one takes its place: the lanes of the others need not wait.
+    while (unused > 0 && chunk < end) {
+      Slot* slot = idle[unused - 1];
+      uint8_t* first = static_cast<uint8_t*>(out) + (chunk - begin) * chunk_symbols * table_.symbol_bytes;
+      if (const Status s = start(payload, entries[chunk], symbols_in_chunk(numel, chunk_symbols, chunk), first, slot); s != Status::kOk) return s;
+      payload += 2 * int64_t(entries[chunk].words);
+      ++chunk;
+      if (slot->rows < 0) continue;
+      if (slot->rows == 0) {
+        if (const Status s = finish(slot); s != Status::kOk) return s;
+        continue;
+      }
+      active[busy++] = slot;
+      --unused;
+    }
+    if (busy == 0) return Status::kOk;
+
+    int64_t rows = active[0]->rows;
+    for (int s = 0; s < busy; ++s) {
+      Slot* slot = active[s];
+      // Rows that can not run past the end, whatever the words say.
+      int64_t safe = slot->padded ? kSliceRows : (slot->end - slot->next - kLoadSlack) / row_bytes();
+      if (safe < kSliceRows) {
+        pad(slot);
+        safe = kSliceRows;
+      }
+      rows = std::min({rows, slot->rows, safe});
+    }
+    DecodeStream cursors[kMaxStreams];
+    for (int s = 0; s < busy; ++s) cursors[s] = {active[s]->state, active[s]->next, active[s]->out};
+    coder_.decode_rows(table_, cursors, busy, rows);
+    int still = 0;
+    for (int s = 0; s < busy; ++s) {
+      Slot* slot = active[s];
+      slot->next = cursors[s].words;
+      slot->out = static_cast<uint8_t*>(cursors[s].out);
+      slot->rows -= rows;
+      if (slot->next > slot->end) return Status::kWordsExhausted;
+      if (slot->rows > 0) {
+        active[still++] = slot;
+        continue;
+      }
+      if (const Status status = finish(slot); status != Status::kOk) return status;
+      idle[unused++] = slot;
+    }
+    busy = still;
+  }
+}
+
+}  // namespace ans::core

@@ -1,0 +1,48 @@
+// Chunks of one stream, decoded with a backend's row functions, which know no bounds: the bounds are kept here. One object per thread.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "core/directory.h"
+#include "core/row_coder.h"
+#include "core/scalar_coder.h"
+
+namespace ans::core {
+
+class ChunkDecoder {
+ public:
+  ChunkDecoder(const RowCoder& coder, const DecodeTable& table) : coder_(coder), table_(table) {}
+
+  // Decodes chunks [begin, end) to `out`, which receives symbol `begin * chunk_symbols` first. `payload` is the first byte of chunk `begin`; the entries (of all
+  // chunks of the stream) have passed check_chunk(), and the payload holds the bytes that they announce.
+  Status decode(const uint8_t* payload, const ChunkEntry* entries, int64_t numel, int64_t chunk_symbols, int64_t begin, int64_t end, void* out);
+
+ private:
+  static constexpr int kMaxStreams = 6;
+  static constexpr int kSliceRows = 64;  // rows decoded from a padded copy before its end is checked
+  static constexpr int64_t kLoadSlack = 64;
+  static constexpr int64_t kMaxRowBytes = 4 * format::kLanes;
+
+  struct Slot {
+    uint32_t state[format::kLanes];
+    const uint8_t* next;   // next word
+    const uint8_t* end;    // where the words end
+    bool padded;           // next and end lie in `copy`, zeros follow
+    uint8_t* out;
+    int64_t rows;          // full rows left
+    int64_t symbols;
+    int tail;
+    std::vector<uint8_t> copy;
+  };
+
+  Status start(const uint8_t* bytes, const ChunkEntry& entry, int64_t symbols, uint8_t* out, Slot* slot);
+  Status finish(Slot* slot);
+  void pad(Slot* slot);
+  int64_t row_bytes() const { return 2 * format::kLanes * (table_.escape_index >= 0 ? 2 : 1); }
+
+  const RowCoder& coder_;
+  const DecodeTable& table_;
+  Slot slots_[kMaxStreams];
+};
+
+}  // namespace ans::core

@@ -1,0 +1,134 @@
+#include "core/chunk_encoder.h"
+
+#include <algorithm>
+
+#include "core/seeding.h"
+
+namespace ans::core {
+namespace {
+
+constexpr int64_t kStoreSlack = 64;  // a backend may overwrite this much below the last word
+
+}  // namespace
+
+// Room for `bytes` more below slot->next, slack included.
+void ChunkEncoder::make_room(Slot* slot, int64_t bytes) {
+  const int64_t capacity = slot->words.capacity(), free = capacity == 0 ? 0 : slot->next - slot->words.data();
+  if (free >= bytes + kStoreSlack) return;
+  const int64_t used = capacity - free;
+  slot->words.reserve(std::max(2 * capacity, used + bytes + kStoreSlack));
+  uint8_t* end = slot->words.data() + slot->words.capacity();
+  if (used > 0) std::memmove(end - used, slot->words.data() + free, size_t(used));
+  slot->next = end - used;
+}
+
+void ChunkEncoder::encode_narrow(int64_t n, Slot* slot) {
+  tail_.reset();
+  const uint16_t* raw = reinterpret_cast<const uint16_t*>(slot->raw.data());
+  for (int64_t i = n; i-- > 0;) tail_.push(slot->index.data()[i], raw != nullptr ? raw[i] : uint16_t(0));
+  const int words = (tail_.bits() + format::kWordBits - 1) / format::kWordBits;
+  slot->next -= 2 * words;
+  const uint32_t y = tail_.state();
+  const int y_words = words - tail_.word_count();
+  uint8_t* p = slot->next;
+  auto put = [&](uint32_t w) {
+    *p++ = uint8_t(w);
+    *p++ = uint8_t(w >> 8);
+  };
+  if (y_words > 1) put(y >> 16);
+  put(y & 0xFFFF);
+  for (int i = tail_.word_count(); i-- > 0;) put(tail_.word(i));
+  slot->entry = {words, int32_t(n)};
+}
+
+// Indices, seeds and the partial row; a narrow chunk is finished here (rows = 0 and an entry with words).
+Status ChunkEncoder::prepare(const void* symbols, int64_t n, Slot* slot) {
+  const int64_t padded = (n + format::kLanes - 1) / format::kLanes * format::kLanes;
+  slot->index.reserve(padded + 64);
+  if (table_.escape_index >= 0) slot->raw.reserve(2 * (padded + 64));
+  uint16_t* raw = reinterpret_cast<uint16_t*>(slot->raw.data());
+  uint16_t cost[format::kLanes] = {};
+  const IndexResult found = coder_.index_symbols(table_, symbols, n, slot->index.data(), raw, cost);
+  if (found.invalid) return Status::kSymbolNotInTable;
+
+  slot->rows = 0;
+  slot->next = slot->words.data() + slot->words.capacity();
+  make_room(slot, 4096 + n);
+  if (n <= format::kMaxTail) {
+    make_room(slot, 2 * format::max_chunk_words(n));
+    encode_narrow(n, slot);
+    return Status::kOk;
+  }
+  const Seeds seeds = choose_seeds(table_, slot->index.data(), raw, n, cost, tail_);
+  std::copy(seeds.states, seeds.states + format::kLanes, slot->state);
+  const int64_t main = n - seeds.tail;
+  slot->entry = {0, seeds.tail};
+  slot->rows = main / format::kLanes;
+  if (const int active = int(main % format::kLanes); active > 0) {
+    const int64_t at = slot->rows * format::kLanes;
+    EncodeStream stream{slot->state, slot->next, slot->index.data() + at, raw != nullptr ? raw + at : nullptr};
+    coder_.encode_partial_row(table_, &stream, active);
+    slot->next = stream.words;
+  }
+  return Status::kOk;
+}
+
+void ChunkEncoder::encode_full_rows(Slot** slots, int count) {
+  while (count > 0) {
+    EncodeStream streams[kMaxStreams];
+    int64_t rows = slots[0]->rows;
+    for (int s = 0; s < count; ++s) {
+      // A row rarely takes more than half of what it could: grow only when little room is left.
+      if (slots[s]->next - slots[s]->words.data() < 64 * row_bytes() + kStoreSlack) make_room(slots[s], 128 * row_bytes());
+      rows = std::min({rows, slots[s]->rows, (slots[s]->next - slots[s]->words.data() - kStoreSlack) / row_bytes()});
+    }
+    for (int s = 0; s < count; ++s) {
+      const int64_t at = (slots[s]->rows - rows) * format::kLanes;
+      const uint16_t* raw = reinterpret_cast<const uint16_t*>(slots[s]->raw.data());
+      streams[s] = {slots[s]->state, slots[s]->next, slots[s]->index.data() + at, raw != nullptr ? raw + at : nullptr};
+    }
+    coder_.encode_rows(table_, streams, count, rows);
+    int active = 0;
+    for (int s = 0; s < count; ++s) {
+      slots[s]->next = streams[s].words;
+      slots[s]->rows -= rows;
+      if (slots[s]->rows > 0) slots[active++] = slots[s];
+    }
+    count = active;
+  }
+}
+
+Status ChunkEncoder::encode(const void* symbols, int64_t numel, int64_t chunk_symbols, int64_t begin, int64_t end, ByteBuffer* out,
+                            std::vector<ChunkEntry>* entries) {
+  const int streams = std::min(kMaxStreams, coder_.encode_streams(table_.buckets));
+  for (int64_t group = begin; group < end; group += streams) {
+    const int count = int(std::min<int64_t>(streams, end - group));
+    Slot* active[kMaxStreams];
+    int wide = 0;
+    for (int s = 0; s < count; ++s) {
+      const int64_t chunk = group + s;
+      const uint8_t* first = static_cast<const uint8_t*>(symbols) + chunk * chunk_symbols * table_.symbol_bytes;
+      if (const Status status = prepare(first, symbols_in_chunk(numel, chunk_symbols, chunk), &slots_[s]); status != Status::kOk) return status;
+      if (slots_[s].entry.words == 0) active[wide++] = &slots_[s];
+    }
+    int with_rows = 0;
+    Slot* busy[kMaxStreams];
+    for (int s = 0; s < wide; ++s)
+      if (active[s]->rows > 0) busy[with_rows++] = active[s];
+    encode_full_rows(busy, with_rows);
+    for (int s = 0; s < wide; ++s) {
+      Slot& slot = *active[s];
+      make_room(&slot, 4 * format::kLanes);
+      slot.next -= 4 * format::kLanes;
+      std::memcpy(slot.next, slot.state, 4 * format::kLanes);  // little-endian, as all hosts here
+      slot.entry.words = int32_t((slot.words.data() + slot.words.capacity() - slot.next) / 2);
+    }
+    for (int s = 0; s < count; ++s) {
+      out->append(slots_[s].next, 2 * int64_t(slots_[s].entry.words));
+      entries->push_back(slots_[s].entry);
+    }
+  }
+  return Status::kOk;
+}
+
+}  // namespace ans::core

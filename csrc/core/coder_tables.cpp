@@ -1,0 +1,115 @@
+#include "core/coder_tables.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/log2_table.h"
+
+namespace ans::core {
+namespace {
+
+int log2_floor(uint32_t v) { return 31 - __builtin_clz(v); }
+
+void make_alias_form(const AliasTable& alias, DecodeTable* out) {
+  const int shift = 16 - log2_floor(uint32_t(alias.width));
+  for (size_t b = 0; b < size_t(alias.buckets); ++b) {
+    const bool whole = alias.divider[b] == alias.width;
+    out->divider_alias[b] = whole ? uint16_t(b) : uint16_t(alias.divider[b] << shift | alias.alias[b]);
+    out->alias_offset[b] = whole ? 0 : alias.alias_offset[b];
+    out->freq16[b] = uint16_t(alias.freq[b] << 4);
+  }
+}
+
+void make_slot_form(const AliasTable& alias, DecodeTable* out) {
+  for (uint32_t s = 0; s < uint32_t(format::kSlots); ++s) {
+    const Slot slot = find_slot(alias, s);
+    out->slots[s] = slot.index << 24 | slot.freq << 12 | slot.bias;
+  }
+}
+
+void make_parts(const AliasTable& alias, EncodeTable* out) {
+  int parts = 0;
+  uint32_t position = 0;
+  uint32_t ends[64];
+  for (size_t s = 0; s < 64; ++s) {
+    const uint32_t freq = std::max<uint32_t>(1, alias.freq[s]), freq16 = freq << 4;
+    const uint32_t normalize_shift = uint32_t(15 - log2_floor(freq16));
+    out->freq16[s] = uint16_t(freq16);
+    out->reciprocal16[s] = uint16_t(0xFFFFFFFFu / (freq16 << normalize_shift) - 65536);
+    out->own[s] = uint8_t(alias.divider[s]);
+    out->excess_shift[s] = uint16_t(((position - alias.divider[s]) & 0xFFF) << 4 | normalize_shift);
+    for (size_t b = 0; b < 64; ++b) {
+      if (alias.divider[b] == alias.width || alias.alias[b] != s) continue;
+      out->part_slot[parts] = uint16_t(b * size_t(alias.width) + alias.divider[b] - position);
+      position += uint32_t(alias.width - alias.divider[b]);
+      ends[parts++] = position;
+    }
+  }
+  for (int p = 0; p < 64; ++p) out->part_end[p] = uint16_t(p + 1 < parts ? ends[p] : 0xFFFF);
+  out->window_shift = 0;
+  while ((position >> out->window_shift) >= uint32_t(kPieceWindows)) ++out->window_shift;
+  const uint32_t width = 1u << out->window_shift;
+  for (uint32_t w = 0, p = 0; w < uint32_t(kPieceWindows); ++w) {
+    while (int(p) + 1 < parts && ends[p] <= w * width) ++p;
+    out->part_guess[w] = uint8_t(p);
+    int last = int(p);
+    while (last + 1 < parts && ends[last] < std::min(position, (w + 1) * width)) ++last;
+    out->part_steps = std::max(out->part_steps, last - int(p));
+  }
+}
+
+}  // namespace
+
+void make_decode_table(const FrequencyTable& table, format::SymbolType type, DecodeTable* out) {
+  std::memset(static_cast<void*>(out), 0, sizeof *out);
+  const AliasTable alias = make_alias_table(table);
+  make_alias_form(alias, out);
+  make_slot_form(alias, out);
+  out->buckets = alias.buckets;
+  out->symbol_bytes = format::symbol_bytes(type);
+  out->first_value = table.first_value;
+  out->escape_index = table.escape_index();
+  out->raw_bits = table.raw_bits;
+  out->raw_offset = table.raw_min - table.first_value;
+}
+
+void make_encode_table(const FrequencyTable& table, format::SymbolType type, EncodeTable* out) {
+  std::memset(static_cast<void*>(out), 0, sizeof *out);
+  const AliasTable alias = make_alias_table(table);
+  const SlotOrder order = make_slot_order(alias);
+  out->buckets = alias.buckets;
+  out->symbol_bytes = format::symbol_bytes(type);
+  out->first_value = table.first_value;
+  out->core_size = table.core_size;
+  out->escape_index = table.escape_index();
+  out->raw_bits = table.raw_bits;
+  out->raw_min = table.raw_min;
+
+  out->invalid_index = -1;
+  if (!table.has_escape) {
+    if (table.core_size < format::kMaxAlphabet) out->invalid_index = format::kMaxAlphabet - 1;
+    else
+      for (int i = 0; i < format::kMaxAlphabet; ++i)
+        if (table.freq[size_t(i)] == 0) out->invalid_index = i;
+  }
+  const int missing = table.has_escape ? table.escape_index() : out->invalid_index;
+  for (int u = 0; u < 256; ++u)
+    out->index_of[u] = uint8_t(u < table.core_size && table.freq[size_t(u)] > 0 ? u : missing);
+
+  for (size_t i = 0; i < format::kMaxAlphabet; ++i) {
+    out->start[i] = order.start[i];
+    const uint32_t f = table.freq[i];
+    if (f == 0) continue;
+    const int shift = log2_floor(f);
+    out->freq[i] = f;
+    out->shift[i] = uint32_t(shift);
+    out->reciprocal[i] = uint32_t(std::min<uint64_t>(0xFFFFFFFFu, (uint64_t{1} << (32 + shift)) / f));
+    uint64_t bits12 = (code_length(int(f)) + (1u << 19)) >> 20;
+    if (int(i) == table.escape_index()) bits12 += uint64_t(table.raw_bits) << 12;
+    out->cost[i] = uint16_t(bits12);
+  }
+  std::copy(order.slot_of.begin(), order.slot_of.end(), out->slot_of);
+  if (alias.buckets == 64) make_parts(alias, out);
+}
+
+}  // namespace ans::core

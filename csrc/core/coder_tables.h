@@ -1,0 +1,67 @@
+// Everything that the steps of the coder look up, derived from one FrequencyTable.
+#pragma once
+#include <cstdint>
+
+#include "core/alias_table.h"
+#include "core/frequency_table.h"
+
+namespace ans::core {
+
+// Decoding. The alias form fits registers (or a sliver of shared memory); the slot form is for machines that gather.
+struct alignas(64) DecodeTable {
+  // Alias form, per bucket: divider and alias packed so that one comparison answers "is this position the alias's" and one select yields the index.
+  uint16_t divider_alias[format::kMaxAlphabet];  // divider << (16 - position bits) | alias; a bucket that is all its own has divider 0 and itself as alias
+  uint16_t alias_offset[format::kMaxAlphabet];
+  uint16_t freq16[format::kMaxAlphabet];         // freq << 4, by index
+  uint32_t slots[format::kSlots];                // slot form: index << 24 | freq << 12 | bias
+
+  int buckets;
+  int symbol_bytes;
+  int32_t first_value;
+  int escape_index;    // -1: none
+  int raw_bits;
+  int32_t raw_offset;  // raw value + raw_offset = symbol - first_value
+};
+
+constexpr int kMaxPieces = format::kMaxAlphabet;
+constexpr int kPieceWindows = 128;
+
+// Encoding. Symbols first become indices (index_of), then steps work on indices.
+struct alignas(64) EncodeTable {
+  // By u = symbol - first_value (mod 256).
+  uint8_t index_of[256];
+  // By index.
+  uint16_t cost[format::kMaxAlphabet];          // bits * 4096 mod 2^16, raw bits of an escape included
+  uint32_t freq[format::kMaxAlphabet];
+  uint32_t reciprocal[format::kMaxAlphabet];    // floor(2^(32 + shift) / freq), at most 2^32 - 1
+  uint32_t shift[format::kMaxAlphabet];         // floor(log2 freq)
+  uint32_t start[format::kMaxAlphabet];
+  uint16_t slot_of[format::kSlots + 32];        // by start + bias; padded, since a gather reads 32 bits
+
+  // The same for alphabets of up to 64 and 16-bit arithmetic. A bias at or above own[index] lies at position E = bias + excess[index] of the concatenation of all
+  // alias parts, ordered by index, then bucket; part p ends at part_end[p], and its slots are E + part_slot[p]. The part is the guess for E >> window_shift or one
+  // of the next part_steps.
+  uint16_t freq16[64];         // freq << 4
+  uint16_t reciprocal16[64];   // floor((2^32 - 1) / (freq16 << normalize_shift)) - 2^16
+  uint16_t excess_shift[64];   // (excess mod 2^12) << 4 | normalize_shift
+  uint8_t own[64];             // divider
+  uint16_t part_end[64];
+  uint16_t part_slot[64];
+  uint8_t part_guess[kPieceWindows];
+  int part_steps;
+  int window_shift;
+
+  int buckets;
+  int symbol_bytes;
+  int32_t first_value;
+  int core_size;
+  int escape_index;      // -1: none
+  int raw_bits;
+  int32_t raw_min;
+  int invalid_index;     // what index_of gives for a symbol that the table can not code; -1: there is none
+};
+
+void make_decode_table(const FrequencyTable& table, format::SymbolType type, DecodeTable* out);
+void make_encode_table(const FrequencyTable& table, format::SymbolType type, EncodeTable* out);
+
+}  // namespace ans::core

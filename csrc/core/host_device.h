@@ -1,0 +1,16 @@
+// ANS_HD marks a function that the host compiler and nvcc both compile: the arithmetic is written once and runs on both.
+//
+// On the host it is always inlined, for a reason: the instruction-set translation units include these headers inside a
+// `#pragma GCC target` region. An ordinary inline function would be emitted by several of them under one name, the linker
+// would keep any one, and the scalar backend could end up running AVX-512 code.
+#pragma once
+
+#if defined(__CUDACC__)
+#define ANS_HD __host__ __device__ __forceinline__
+#else
+#define ANS_HD inline __attribute__((always_inline))
+#endif
+
+#if defined(__FAST_MATH__)
+#error "torch_ans promises the same bits on every device; do not compile it with -ffast-math"
+#endif

@@ -1,0 +1,206 @@
+// The coder: 32 rANS states that advance in lockstep (BITSTREAM.md, sections 4 and 6), written once over `Lanes`.
+//
+// Three surprises of rANS, for the reader who meets it here. Encoding is a stack: what is pushed last pops first, so the encoder walks backwards and the
+// decoder forwards. The state is the message: words are only its overflow. And one step serves both directions: push is the exact inverse of pop.
+//
+// A `Lanes` type supplies (a value is 32 lanes: SIMD registers, a plain array, or one register in every thread of a warp):
+//   State, Index, Mask             32 states, 32 indices (or symbols minus first_value), 32 flags
+//   Decoder{table}, Encoder{table} the table as the backend likes it (in registers, say)
+//   load / store                   states from / to uint32_t[32]
+//   Index pop(decoder, x)          look up the bucket, advance the state; indices may carry garbage above the alphabet until clean(decoder, index)
+//   refill(x, words)               lanes below 2^16 take the next words, in ascending order of lanes
+//   Index pop_raw(decoder, x, m)   lanes in m give their low raw_bits, as symbol - first_value
+//   push<kPartial, kStreams>(encoder, x[], index[], on, words[])   for each stream: spill the lanes that would overflow, in descending order of lanes downwards
+//                                  from `words`; then the inverse of pop
+//   push_raw(encoder, x, m, raw, words)
+//   is_escape(…, index), any(m), first(n), both(m, n), either(m, n), select(m, a, b), select_state(m, a, b)
+//   store_row / store_row_pair<Out, kClean>, load_index, load_raw
+// Callers guarantee that 64 bytes can be read at `words` and written below it.
+#pragma once
+#include "core/row_coder.h"
+
+namespace ans::core {
+namespace ANS_TARGET {
+
+// One row of each stream. The streams take turns, which hides the latency of a step; one test finds out whether any of them met an escape.
+template <class L, bool kEscape, int kStreams>
+ANS_INLINE void decode_row(const typename L::Decoder& decoder, typename L::State (&x)[kStreams], const uint8_t* (&words)[kStreams], typename L::Index (&index)[kStreams]) {
+  ANS_UNROLL
+  for (int s = 0; s < kStreams; ++s) {
+    index[s] = L::pop(decoder, x[s]);
+    L::refill(x[s], words[s]);
+    if constexpr (kEscape) index[s] = L::clean(decoder, index[s]);
+  }
+  if constexpr (kEscape) {
+    typename L::Mask escaped[kStreams];
+    ANS_UNROLL
+    for (int s = 0; s < kStreams; ++s) escaped[s] = L::is_escape(decoder, index[s]);
+    typename L::Mask some = escaped[0];
+    ANS_UNROLL
+    for (int s = 1; s < kStreams; ++s) some = L::either(some, escaped[s]);
+    if (__builtin_expect(L::any(some), 0)) {
+      for (int s = 0; s < kStreams; ++s) {
+        if (!L::any(escaped[s])) continue;
+        index[s] = L::select(escaped[s], L::pop_raw(decoder, x[s], escaped[s]), index[s]);
+        L::refill(x[s], words[s]);
+      }
+    }
+  }
+}
+
+// Decodes `rows` full rows of each of kStreams chunks.
+template <class L, class Out, int kStreams, bool kEscape>
+ANS_NOINLINE void decode_rows(const DecodeTable& table, DecodeStream* streams, int64_t rows) {
+  const typename L::Decoder decoder(table);
+  typename L::State x[kStreams];
+  const uint8_t* words[kStreams];
+  Out* out[kStreams];
+  for (int s = 0; s < kStreams; ++s) {
+    x[s] = L::load(streams[s].state);
+    words[s] = streams[s].words;
+    out[s] = static_cast<Out*>(streams[s].out);
+  }
+  typename L::Index first[kStreams], second[kStreams];
+  int64_t row = 0;
+  for (; row + 2 <= rows; row += 2) {  // two at a time: one full-width store
+    decode_row<L, kEscape, kStreams>(decoder, x, words, first);
+    decode_row<L, kEscape, kStreams>(decoder, x, words, second);
+    ANS_UNROLL
+    for (int s = 0; s < kStreams; ++s) {
+      L::template store_row_pair<Out, !kEscape>(decoder, out[s], first[s], second[s]);
+      out[s] += 2 * format::kLanes;
+    }
+  }
+  if (row < rows) {
+    decode_row<L, kEscape, kStreams>(decoder, x, words, first);
+    for (int s = 0; s < kStreams; ++s) {
+      L::template store_row<Out, !kEscape>(decoder, out[s], first[s]);
+      out[s] += format::kLanes;
+    }
+  }
+  for (int s = 0; s < kStreams; ++s) {
+    L::store(streams[s].state, x[s]);
+    streams[s].words = words[s];
+    streams[s].out = out[s];
+  }
+}
+
+// One row in which only the first `active` lanes have a symbol. Idle lanes keep their states, which are >= 2^16: they never refill.
+// Writes all 32 symbols: the caller passes a buffer of its own.
+template <class L, class Out>
+ANS_NOINLINE void decode_partial_row(const DecodeTable& table, DecodeStream* stream, int active) {
+  const typename L::Decoder decoder(table);
+  const typename L::State before = L::load(stream->state);
+  typename L::State x = before;
+  const typename L::Mask on = L::first(active);
+  typename L::Index index = L::clean(decoder, L::pop(decoder, x));
+  x = L::select_state(on, x, before);
+  L::refill(x, stream->words);
+  if (table.escape_index >= 0) {
+    const typename L::Mask escaped = L::both(on, L::is_escape(decoder, index));
+    if (L::any(escaped)) {
+      index = L::select(escaped, L::pop_raw(decoder, x, escaped), index);
+      L::refill(x, stream->words);
+    }
+  }
+  L::template store_row<Out, false>(decoder, static_cast<Out*>(stream->out), index);
+  L::store(stream->state, x);
+}
+
+// One row of each stream; on: the lanes that have a symbol in it.
+template <class L, bool kEscape, bool kPartial, int kStreams>
+ANS_INLINE void encode_row(const typename L::Encoder& encoder, typename L::State (&x)[kStreams], const EncodeStream* streams, int64_t row, const typename L::Mask& on,
+                           uint8_t* (&words)[kStreams]) {
+  typename L::Index index[kStreams];
+  ANS_UNROLL
+  for (int s = 0; s < kStreams; ++s) index[s] = L::load_index(streams[s].index + row * format::kLanes);
+  if constexpr (kEscape) {
+    ANS_UNROLL
+    for (int s = 0; s < kStreams; ++s) {
+      typename L::Mask escaped = L::is_escape(encoder, index[s]);
+      if constexpr (kPartial) escaped = L::both(on, escaped);
+      if (__builtin_expect(L::any(escaped), 0)) L::push_raw(encoder, x[s], escaped, L::load_raw(streams[s].raw + row * format::kLanes), words[s]);
+    }
+  }
+  L::template push<kPartial, kStreams>(encoder, x, index, on, words);
+}
+
+// Encodes `rows` full rows of each stream, the last first.
+template <class L, int kStreams, bool kEscape>
+ANS_NOINLINE void encode_rows(const EncodeTable& table, EncodeStream* streams, int64_t rows) {
+  const typename L::Encoder encoder(table);
+  typename L::State x[kStreams];
+  uint8_t* words[kStreams];
+  for (int s = 0; s < kStreams; ++s) {
+    x[s] = L::load(streams[s].state);
+    words[s] = streams[s].words;
+  }
+  const typename L::Mask all = L::first(format::kLanes);
+  for (int64_t row = rows; row-- > 0;) encode_row<L, kEscape, false, kStreams>(encoder, x, streams, row, all, words);
+  for (int s = 0; s < kStreams; ++s) {
+    L::store(streams[s].state, x[s]);
+    streams[s].words = words[s];
+  }
+}
+
+template <class L>
+ANS_NOINLINE void encode_partial_row(const EncodeTable& table, EncodeStream* stream, int active) {
+  const typename L::Encoder encoder(table);
+  typename L::State x[1] = {L::load(stream->state)};
+  uint8_t* words[1] = {stream->words};
+  if (table.escape_index >= 0) encode_row<L, true, true, 1>(encoder, x, stream, 0, L::first(active), words);
+  else encode_row<L, false, true, 1>(encoder, x, stream, 0, L::first(active), words);
+  L::store(stream->state, x[0]);
+  stream->words = words[0];
+}
+
+// ---- run-time choice of the instantiation
+
+template <class L, class Out, bool kEscape>
+void decode_rows_of(const DecodeTable& table, DecodeStream* streams, int count, int64_t rows) {
+  switch (count) {
+    case 1: return decode_rows<L, Out, 1, kEscape>(table, streams, rows);
+    case 2: return decode_rows<L, Out, 2, kEscape>(table, streams, rows);
+    case 3: if constexpr (L::kDecodeStreams >= 3) return decode_rows<L, Out, 3, kEscape>(table, streams, rows); break;
+    case 4: if constexpr (L::kDecodeStreams >= 4) return decode_rows<L, Out, 4, kEscape>(table, streams, rows); break;
+    case 5: if constexpr (L::kDecodeStreams >= 5) return decode_rows<L, Out, 5, kEscape>(table, streams, rows); break;
+    case 6: if constexpr (L::kDecodeStreams >= 6) return decode_rows<L, Out, 6, kEscape>(table, streams, rows); break;
+  }
+}
+
+template <class L>
+void decode_rows_any(const DecodeTable& table, DecodeStream* streams, int count, int64_t rows) {
+  const bool escape = table.escape_index >= 0;
+  if (table.symbol_bytes == 1) {
+    if (escape) decode_rows_of<L, uint8_t, true>(table, streams, count, rows);
+    else decode_rows_of<L, uint8_t, false>(table, streams, count, rows);
+  } else {
+    if (escape) decode_rows_of<L, uint16_t, true>(table, streams, count, rows);
+    else decode_rows_of<L, uint16_t, false>(table, streams, count, rows);
+  }
+}
+
+template <class L>
+void decode_partial_row_any(const DecodeTable& table, DecodeStream* stream, int active) {
+  if (table.symbol_bytes == 1) decode_partial_row<L, uint8_t>(table, stream, active);
+  else decode_partial_row<L, uint16_t>(table, stream, active);
+}
+
+template <class L, bool kEscape>
+void encode_rows_of(const EncodeTable& table, EncodeStream* streams, int count, int64_t rows) {
+  switch (count) {
+    case 1: return encode_rows<L, 1, kEscape>(table, streams, rows);
+    case 2: return encode_rows<L, 2, kEscape>(table, streams, rows);
+    case 3: if constexpr (L::kEncodeStreams >= 3) return encode_rows<L, 3, kEscape>(table, streams, rows); break;
+    case 4: if constexpr (L::kEncodeStreams >= 4) return encode_rows<L, 4, kEscape>(table, streams, rows); break;
+  }
+}
+
+template <class L>
+void encode_rows_any(const EncodeTable& table, EncodeStream* streams, int count, int64_t rows) {
+  if (table.escape_index >= 0) encode_rows_of<L, true>(table, streams, count, rows);
+  else encode_rows_of<L, false>(table, streams, count, rows);
+}
+
+}  // namespace ANS_TARGET
+}  // namespace ans::core

@@ -1,0 +1,99 @@
+// Lanes over 32-bit states and tables in memory: the general backend. `V` supplies the arithmetic of 32 unsigned 32-bit numbers
+// (csrc/cpu/vector_*.h); see lane_coder.h for what the functions mean.
+#pragma once
+#include "core/row_coder.h"
+
+namespace ans::core {
+namespace ANS_TARGET {
+
+template <class V>
+struct Lanes32 {
+  using State = typename V::U32;
+  using Index = typename V::U32;
+  using Mask = typename V::Mask;
+  static constexpr int kDecodeStreams = V::kDecodeStreams, kEncodeStreams = V::kEncodeStreams;
+
+  struct Decoder {
+    explicit Decoder(const DecodeTable& t)
+        : slots(t.slots), first_value(V::set1(uint32_t(t.first_value))), escape(V::set1(uint32_t(t.escape_index))),
+          raw_mask(V::set1((1u << t.raw_bits) - 1)), raw_offset(V::set1(uint32_t(t.raw_offset))), raw_bits(t.raw_bits) {}
+    const uint32_t* slots;
+    State first_value, escape, raw_mask, raw_offset;
+    int raw_bits;
+  };
+  struct Encoder {
+    explicit Encoder(const EncodeTable& t) : table(t), escape(V::set1(uint32_t(t.escape_index))) {}
+    const EncodeTable& table;
+    State escape;
+  };
+
+  ANS_INLINE static State load(const uint32_t* p) { return V::load(p); }
+  ANS_INLINE static void store(uint32_t* p, const State& x) { V::store(p, x); }
+
+  ANS_INLINE static Index pop(const Decoder& d, State& x) {
+    const State low12 = V::set1(format::kSlots - 1);
+    const State entry = V::gather(d.slots, V::and_(x, low12));
+    const State freq = V::and_(V::template shr<12>(entry), low12);
+    x = V::add(V::mul(freq, V::template shr<12>(x)), V::and_(entry, low12));
+    return V::template shr<24>(entry);
+  }
+  ANS_INLINE static Index clean(const Decoder&, const Index& index) { return index; }
+  ANS_INLINE static void refill(State& x, const uint8_t*& words) { V::refill(x, words); }
+  ANS_INLINE static Index pop_raw(const Decoder& d, State& x, const Mask& m) {
+    const Index raw = V::add(V::and_(x, d.raw_mask), d.raw_offset);
+    x = V::select(m, V::shr(x, d.raw_bits), x);
+    return raw;
+  }
+
+  template <bool kPartial, int kStreams>
+  ANS_INLINE static void push(const Encoder& e, State (&x)[kStreams], const Index (&index)[kStreams], const Mask& on, uint8_t* (&words)[kStreams]) {
+    ANS_UNROLL
+    for (int s = 0; s < kStreams; ++s) push_one<kPartial>(e, x[s], index[s], on, words[s]);
+  }
+  template <bool kPartial>
+  ANS_INLINE static void push_one(const Encoder& e, State& x, const Index& index, const Mask& on, uint8_t*& words) {
+    const EncodeTable& t = e.table;
+    const State freq = V::gather(t.freq, index);
+    Mask full = V::ge(x, V::template shl<20>(freq));
+    if constexpr (kPartial) full = V::both(full, on);
+    V::spill(x, full, words);
+    // x < freq * 2^20: the rounded-down reciprocal gives the quotient or one less.
+    State quotient = V::shr_var(V::mulhi(x, V::gather(t.reciprocal, index)), V::gather(t.shift, index));
+    State rest = V::sub(x, V::mul(quotient, freq));
+    const Mask low = V::ge(rest, freq);
+    quotient = V::select(low, V::add(quotient, V::set1(1)), quotient);
+    rest = V::select(low, V::sub(rest, freq), rest);
+    if constexpr (kPartial) rest = V::select(on, rest, V::set1(0));  // idle lanes may hold anything: keep the look-up in bounds
+    const State slot = V::gather16(t.slot_of, V::add(V::gather(t.start, index), rest));
+    const State next = V::or_(V::template shl<12>(quotient), slot);
+    x = kPartial ? V::select(on, next, x) : next;
+  }
+  ANS_INLINE static void push_raw(const Encoder& e, State& x, const Mask& m, const Index& raw, uint8_t*& words) {
+    V::spill(x, V::both(m, V::ge(x, V::set1(1u << (32 - e.table.raw_bits)))), words);
+    x = V::select(m, V::or_(V::shl(x, e.table.raw_bits), raw), x);
+  }
+
+  ANS_INLINE static Mask is_escape(const Decoder& d, const Index& index) { return V::eq(index, d.escape); }
+  ANS_INLINE static Mask is_escape(const Encoder& e, const Index& index) { return V::eq(index, e.escape); }
+  ANS_INLINE static bool any(const Mask& m) { return V::any(m); }
+  ANS_INLINE static Mask first(int n) { return V::first(n); }
+  ANS_INLINE static Mask both(const Mask& a, const Mask& b) { return V::both(a, b); }
+  ANS_INLINE static Mask either(const Mask& a, const Mask& b) { return V::either(a, b); }
+  ANS_INLINE static Index select(const Mask& m, const Index& a, const Index& b) { return V::select(m, a, b); }
+  ANS_INLINE static State select_state(const Mask& m, const State& a, const State& b) { return V::select(m, a, b); }
+
+  template <class Out, bool kClean>
+  ANS_INLINE static void store_row(const Decoder& d, Out* out, const Index& index) {
+    V::store_low(out, V::add(index, d.first_value));
+  }
+  template <class Out, bool kClean>
+  ANS_INLINE static void store_row_pair(const Decoder& d, Out* out, const Index& first, const Index& second) {
+    store_row<Out, kClean>(d, out, first);
+    store_row<Out, kClean>(d, out + format::kLanes, second);
+  }
+  ANS_INLINE static Index load_index(const uint8_t* p) { return V::load_u8(p); }
+  ANS_INLINE static Index load_raw(const uint16_t* p) { return V::load_u16(p); }
+};
+
+}  // namespace ANS_TARGET
+}  // namespace ans::core

@@ -1,0 +1,44 @@
+// What a compiled backend offers: rows of up to `streams` chunks at once, unchecked. The callers (chunk_encoder, chunk_decoder) keep it inside its buffers.
+#pragma once
+#include <cstdint>
+
+#include "core/coder_tables.h"
+
+namespace ans::core {
+
+struct DecodeStream {
+  uint32_t* state;       // [32]
+  const uint8_t* words;  // next word; any alignment
+  void* out;             // next row
+};
+
+struct EncodeStream {
+  uint32_t* state;       // [32]
+  uint8_t* words;        // one past the next word: moves down; any alignment
+  const uint8_t* index;  // indices of the rows to encode
+  const uint16_t* raw;   // symbol - raw_min where index is the escape (rows with an escape only); null without an escape
+};
+
+struct IndexResult {
+  bool escaped = false;  // some symbol is escaped: `raw` holds its row
+  bool invalid = false;  // some symbol is not in the table
+};
+
+struct RowCoder {
+  // Streams to interleave, for tables of `buckets` buckets.
+  int (*decode_streams)(int buckets);
+  int (*encode_streams)(int buckets);
+
+  // Reads at most 32 words (64 with an escape) per row and stream, and may load, but not use, 32 more.
+  void (*decode_rows)(const DecodeTable& table, DecodeStream* streams, int count, int64_t rows);
+  // A row of which the first `active` lanes count; writes a full row at `out`, does not advance it.
+  void (*decode_partial_row)(const DecodeTable& table, DecodeStream* stream, int active);
+
+  // Indices of n symbols, and per lane the sum of their costs (bits * 4096 mod 2^16), added to cost[32]. `index` and `raw` have room for whole rows.
+  IndexResult (*index_symbols)(const EncodeTable& table, const void* symbols, int64_t n, uint8_t* index, uint16_t* raw, uint16_t* cost);
+  // Writes at most 32 words (64 with an escape) per row and stream; 64 bytes below `words` may be overwritten.
+  void (*encode_rows)(const EncodeTable& table, EncodeStream* streams, int count, int64_t rows);
+  void (*encode_partial_row)(const EncodeTable& table, EncodeStream* stream, int active);
+};
+
+}  // namespace ans::core

@@ -1,0 +1,32 @@
+// The coder over plain arrays: runs anywhere.
+#define ANS_TARGET target_scalar
+#include "cpu/target_macros.h"
+
+#include "core/lane_coder.h"
+#include "core/lanes32.h"
+#include "core/index_symbols.h"
+#include "core/quantize_rows.h"
+#include "cpu/backends.h"
+#include "cpu/vector_plain.h"
+
+namespace ans::cpu {
+namespace {
+using namespace core::ANS_TARGET;
+using L = Lanes32<VectorPlain>;
+}  // namespace
+
+const Backend kScalar = {
+    "scalar",
+    {
+        [](int) { return L::kDecodeStreams; },
+        [](int) { return L::kEncodeStreams; },
+        decode_rows_any<L>,
+        decode_partial_row_any<L>,
+        index_symbols_plain,
+        encode_rows_any<L>,
+        encode_partial_row<L>,
+    },
+    {row_statistics, quantize, dequantize},
+};
+
+}  // namespace ans::cpu

@@ -1,0 +1,272 @@
+// Lanes over 16-bit halves of the states (AVX-512 with VBMI2): 32 high and 32 low halves fill one register each, and all tables stay in registers.
+// The 32-bit products and quotients are put together from 16-bit ones.
+#pragma once
+
+namespace ans::core {
+namespace ANS_TARGET {
+
+alignas(64) static const uint8_t kEvenBytes[64] = {
+    0,  2,  4,  6,  8,  10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34, 36,  38,  40,  42,  44,  46,  48,  50,  52,  54,  56,  58,  60,  62,
+    64, 66, 68, 70, 72, 74, 76, 78, 80, 82, 84, 86, 88, 90, 92, 94, 96, 98, 100, 102, 104, 106, 108, 110, 112, 114, 116, 118, 120, 122, 124, 126};
+
+// 64, 128 or 256 entries of 16 bits; only the low 6, 7 or 8 bits of an index count.
+template <int kEntries>
+struct Lookup16 {
+  __m512i v[kEntries / 32];
+  Lookup16() = default;
+  ANS_INLINE explicit Lookup16(const uint16_t* t) {
+    for (int k = 0; k < kEntries / 32; ++k) v[k] = _mm512_loadu_si512(t + 32 * k);
+  }
+  ANS_INLINE __m512i quarter(int k, __m512i i) const { return _mm512_permutex2var_epi16(v[2 * k], i, v[2 * k + 1]); }
+  ANS_INLINE __m512i operator()(__m512i i) const {
+    if constexpr (kEntries == 64) return quarter(0, i);
+    const __mmask32 bit6 = _mm512_test_epi16_mask(i, _mm512_set1_epi16(64));
+    const __m512i low = _mm512_mask_mov_epi16(quarter(0, i), bit6, quarter(kEntries > 64 ? 1 : 0, i));
+    if constexpr (kEntries <= 128) return low;
+    const __mmask32 bit7 = _mm512_test_epi16_mask(i, _mm512_set1_epi16(128));
+    const __m512i high = _mm512_mask_mov_epi16(quarter(kEntries > 128 ? 2 : 0, i), bit6, quarter(kEntries > 128 ? 3 : 0, i));
+    return _mm512_mask_mov_epi16(low, bit7, high);
+  }
+};
+
+template <int kBuckets>
+struct Lanes16 {
+  static constexpr int kDecodeStreams = kBuckets == 64 ? 6 : 4, kEncodeStreams = 4;
+  static constexpr int kPositionBits = kBuckets == 64 ? 6 : kBuckets == 128 ? 5 : 4;
+  using Index = __m512i;
+  using Mask = __mmask32;
+  struct State {
+    __m512i high, low;
+  };
+  using Lookup = Lookup16<kBuckets>;
+  static constexpr __mmask64 kLowBytes = 0x5555555555555555;  // of every 16-bit lane
+  ANS_INLINE static __m512i set1(int v) { return _mm512_set1_epi16(short(v)); }
+
+  struct Decoder {
+    ANS_INLINE explicit Decoder(const DecodeTable& t)
+        : divider_alias(t.divider_alias), alias_offset(t.alias_offset), freq16(t.freq16), first16(set1(t.first_value)), first8(_mm512_set1_epi8(char(t.first_value))),
+          escape(set1(t.escape_index)), raw_offset(set1(t.raw_offset)), raw_mask(set1((1 << t.raw_bits) - 1)), raw_bits(t.raw_bits) {}
+    Lookup divider_alias, alias_offset, freq16;
+    __m512i first16, first8, escape, raw_offset, raw_mask;
+    int raw_bits;
+  };
+
+  ANS_INLINE static __m512i narrow(__m512i a, __m512i b) {
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(a)), _mm512_cvtepi32_epi16(b), 1);
+  }
+  ANS_INLINE static __m512i widen(__m256i high, __m256i low) {
+    return _mm512_or_si512(_mm512_cvtepu16_epi32(low), _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
+  }
+  ANS_INLINE static State load(const uint32_t* p) {
+    const __m512i a = _mm512_loadu_si512(p), b = _mm512_loadu_si512(p + 16);
+    return {narrow(_mm512_srli_epi32(a, 16), _mm512_srli_epi32(b, 16)), narrow(a, b)};
+  }
+  ANS_INLINE static void store(uint32_t* p, const State& x) {
+    _mm512_storeu_si512(p, widen(_mm512_castsi512_si256(x.high), _mm512_castsi512_si256(x.low)));
+    _mm512_storeu_si512(p + 16, widen(_mm512_extracti64x4_epi64(x.high, 1), _mm512_extracti64x4_epi64(x.low, 1)));
+  }
+
+  ANS_INLINE static Index pop(const Decoder& d, State& x) {
+    const __m512i ones = set1(0xFFFF);
+    const __m512i bucket = _mm512_srli_epi16(x.low, kPositionBits), position = _mm512_and_si512(x.low, set1((1 << kPositionBits) - 1));
+    const __m512i divider_alias = d.divider_alias(bucket), offset = d.alias_offset(bucket);
+    // position << .. | ones >= divider << .. | alias  <=>  position >= divider
+    const __mmask32 is_alias = _mm512_cmpge_epu16_mask(_mm512_shldi_epi16(x.low, ones, 16 - kPositionBits), divider_alias);
+    const __m512i index = _mm512_mask_mov_epi16(bucket, is_alias, divider_alias);
+    const __m512i bias = _mm512_mask_add_epi16(position, is_alias, position, offset);
+    // freq * (x >> 12) = freq16 * high + freq * (low >> 12); the second product fits 16 bits, also with the bias added.
+    const __m512i freq16 = d.freq16(index);
+    const __m512i add = _mm512_add_epi16(_mm512_mulhi_epu16(freq16, _mm512_and_si512(x.low, set1(0xF000))), bias);
+    x.low = _mm512_add_epi16(_mm512_mullo_epi16(freq16, x.high), add);
+    const __mmask32 carry = _mm512_cmplt_epu16_mask(x.low, add);
+    const __m512i high = _mm512_mulhi_epu16(freq16, x.high);
+    x.high = _mm512_mask_sub_epi16(high, carry, high, ones);
+    return index;
+  }
+  ANS_INLINE static Index clean(const Decoder&, Index index) { return _mm512_and_si512(index, set1(kBuckets - 1)); }
+  ANS_INLINE static void refill(State& x, const uint8_t*& words) {
+    const __mmask32 m = _mm512_testn_epi16_mask(x.high, x.high);
+    x.high = _mm512_mask_mov_epi16(x.high, m, x.low);
+    x.low = _mm512_mask_expand_epi16(x.low, m, _mm512_loadu_si512(words));
+    words += 2 * __builtin_popcount(m);
+  }
+  ANS_INLINE static Index pop_raw(const Decoder& d, State& x, Mask m) {
+    const __m512i raw = _mm512_add_epi16(_mm512_and_si512(x.low, d.raw_mask), d.raw_offset);
+    if (d.raw_bits == 16) {  // a whole half; the shifts below count modulo 16
+      x.low = _mm512_mask_mov_epi16(x.low, m, x.high);
+      x.high = _mm512_mask_mov_epi16(x.high, m, _mm512_setzero_si512());
+    } else {
+      const __m512i n = set1(d.raw_bits);
+      x.low = _mm512_mask_shrdv_epi16(x.low, m, x.high, n);
+      x.high = _mm512_mask_srlv_epi16(x.high, m, x.high, n);
+    }
+    return raw;
+  }
+
+  // ---- encoder: alphabets of up to 64 only
+  struct Encoder {
+    ANS_INLINE explicit Encoder(const EncodeTable& t)
+        : freq16(t.freq16), reciprocal(t.reciprocal16), excess_shift(t.excess_shift), part_end(t.part_end), part_slot(t.part_slot),
+          guess_low(_mm512_loadu_si512(t.part_guess)), guess_high(_mm512_loadu_si512(t.part_guess + 64)), own(_mm512_loadu_si512(t.own)), escape(set1(t.escape_index)),
+          window_shift(set1(t.window_shift)), steps(t.part_steps), raw_bits(t.raw_bits) {}
+    Lookup16<64> freq16, reciprocal, excess_shift, part_end, part_slot;
+    __m512i guess_low, guess_high, own, escape, window_shift;
+    int steps, raw_bits;
+  };
+
+  ANS_INLINE static void spill(State& x, Mask full, uint8_t*& words) {
+    put_words(full, x.low, words);
+    x.low = _mm512_mask_mov_epi16(x.low, full, x.high);
+    x.high = _mm512_mask_mov_epi16(x.high, full, _mm512_setzero_si512());
+  }
+
+  // Stage by stage over all streams: a table is then loaded once for kStreams look-ups, and there are more tables than registers.
+  template <bool kPartial, int kStreams>
+  ANS_INLINE static void push(const Encoder& e, State (&x)[kStreams], const Index (&index)[kStreams], Mask on, uint8_t* (&words)[kStreams]) {
+    static_assert(kBuckets == 64);
+    const __m512i one = set1(1);
+    __m512i freq16[kStreams], v[kStreams], excess_shift[kStreams], quotient[kStreams], digit[kStreams], bias[kStreams];
+    ANS_UNROLL
+    for (int s = 0; s < kStreams; ++s) freq16[s] = e.freq16(index[s]);
+    ANS_UNROLL
+    for (int s = 0; s < kStreams; ++s) v[s] = e.reciprocal(index[s]);
+    ANS_UNROLL
+    for (int s = 0; s < kStreams; ++s) excess_shift[s] = e.excess_shift(index[s]);
+    ANS_UNROLL
+    for (int s = 0; s < kStreams; ++s) {
+      Mask full = _mm512_cmpge_epu16_mask(x[s].high, freq16[s]);  // x >= freq * 2^20
+      if constexpr (kPartial) full &= on;
+      State y = x[s];
+      spill(y, full, words[s]);
+      // Division of 32 bits by the normalised 16-bit divisor d = freq16 << k (Moeller and Granlund, "Improved division by invariant integers", algorithm 4).
+      const __m512i k = _mm512_and_si512(excess_shift[s], set1(15));
+      const __m512i d = _mm512_sllv_epi16(freq16[s], k), u1 = _mm512_shldv_epi16(y.high, y.low, k), u0 = _mm512_sllv_epi16(y.low, k);
+      const __m512i q0 = _mm512_add_epi16(_mm512_mullo_epi16(v[s], u1), u0);
+      __m512i q = _mm512_add_epi16(_mm512_add_epi16(_mm512_mulhi_epu16(v[s], u1), u1), one);
+      q = _mm512_mask_add_epi16(q, _mm512_cmplt_epu16_mask(q0, u0), q, one);
+      __m512i r = _mm512_sub_epi16(u0, _mm512_mullo_epi16(q, d));
+      const Mask over = _mm512_cmpgt_epu16_mask(r, q0);
+      q = _mm512_mask_sub_epi16(q, over, q, one);
+      r = _mm512_mask_add_epi16(r, over, r, d);
+      const Mask again = _mm512_cmpge_epu16_mask(r, d);
+      if (__builtin_expect(again != 0, 0)) {
+        q = _mm512_mask_add_epi16(q, again, q, one);
+        r = _mm512_mask_sub_epi16(r, again, r, d);
+      }
+      // q = x / (16 freq) is the new high half; what is left, below 16 freq, gives 4 more bits of the quotient and the bias.
+      __m512i low_digit = _mm512_srli_epi16(_mm512_add_epi16(r, _mm512_mulhi_epu16(r, v[s])), 12);
+      const __m512i freq = _mm512_srli_epi16(freq16[s], 4);
+      __m512i rest = _mm512_sub_epi16(_mm512_srlv_epi16(r, k), _mm512_mullo_epi16(low_digit, freq));
+      const Mask low = _mm512_cmpge_epu16_mask(rest, freq);
+      quotient[s] = q;
+      digit[s] = _mm512_mask_add_epi16(low_digit, low, low_digit, one);
+      bias[s] = _mm512_mask_sub_epi16(rest, low, rest, freq);
+    }
+    // Slot of the bias: in the own bucket, or in one of the alias parts.
+    __m512i position[kStreams], part[kStreams], slot[kStreams];
+    ANS_UNROLL
+    for (int s = 0; s < kStreams; ++s) {
+      position[s] = _mm512_and_si512(_mm512_add_epi16(bias[s], _mm512_srli_epi16(excess_shift[s], 4)), set1(0xFFF));
+      part[s] = _mm512_maskz_permutex2var_epi8(kLowBytes, e.guess_low, _mm512_srlv_epi16(position[s], e.window_shift), e.guess_high);
+    }
+    for (int i = 0; i < e.steps; ++i) {
+      ANS_UNROLL
+      for (int s = 0; s < kStreams; ++s) part[s] = _mm512_mask_add_epi16(part[s], _mm512_cmpge_epu16_mask(position[s], e.part_end(part[s])), part[s], one);
+    }
+    ANS_UNROLL
+    for (int s = 0; s < kStreams; ++s) slot[s] = _mm512_add_epi16(position[s], e.part_slot(part[s]));
+    ANS_UNROLL
+    for (int s = 0; s < kStreams; ++s) {
+      const Mask is_own = _mm512_cmplt_epu16_mask(bias[s], _mm512_maskz_permutexvar_epi8(kLowBytes, index[s], e.own));
+      slot[s] = _mm512_mask_mov_epi16(slot[s], is_own, _mm512_or_si512(_mm512_slli_epi16(index[s], 6), bias[s]));
+      const State next{quotient[s], _mm512_or_si512(_mm512_slli_epi16(digit[s], 12), slot[s])};
+      x[s] = kPartial ? select_state(on, next, x[s]) : next;
+    }
+  }
+
+  ANS_INLINE static void push_raw(const Encoder& e, State& x, Mask m, Index raw, uint8_t*& words) {
+    const int n = e.raw_bits;
+    const Mask full = m & _mm512_cmpge_epu16_mask(x.high, set1(1 << (16 - n)));  // x >= 2^(32 - n)
+    spill(x, full, words);
+    if (n == 16) {
+      x.high = _mm512_mask_mov_epi16(x.high, m, x.low);
+      x.low = _mm512_mask_mov_epi16(x.low, m, raw);
+    } else {
+      const __m512i shift = set1(n);
+      x.high = _mm512_mask_shldv_epi16(x.high, m, x.low, shift);
+      x.low = _mm512_mask_mov_epi16(x.low, m, _mm512_or_si512(_mm512_sllv_epi16(x.low, shift), raw));
+    }
+  }
+
+  ANS_INLINE static Mask is_escape(const Decoder& d, Index index) { return _mm512_cmpeq_epi16_mask(index, d.escape); }
+  ANS_INLINE static Mask is_escape(const Encoder& e, Index index) { return _mm512_cmpeq_epi16_mask(index, e.escape); }
+  ANS_INLINE static bool any(Mask m) { return m != 0; }
+  ANS_INLINE static Mask first(int n) { return n >= 32 ? ~0u : (1u << n) - 1; }
+  ANS_INLINE static Mask both(Mask a, Mask b) { return a & b; }
+  ANS_INLINE static Mask either(Mask a, Mask b) { return a | b; }
+  ANS_INLINE static Index select(Mask m, Index a, Index b) { return _mm512_mask_mov_epi16(b, m, a); }
+  ANS_INLINE static State select_state(Mask m, const State& a, const State& b) { return {select(m, a.high, b.high), select(m, a.low, b.low)}; }
+
+  template <class Out, bool kClean>
+  ANS_INLINE static void store_row(const Decoder& d, Out* out, Index index) {
+    if constexpr (kClean) index = clean(d, index);
+    index = _mm512_add_epi16(index, d.first16);
+    if constexpr (sizeof(Out) == 1) _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_cvtepi16_epi8(index));
+    else _mm512_storeu_si512(out, index);
+  }
+  template <class Out, bool kClean>
+  ANS_INLINE static void store_row_pair(const Decoder& d, Out* out, Index a, Index b) {
+    if constexpr (sizeof(Out) == 1) {
+      __m512i v = _mm512_permutex2var_epi8(a, _mm512_load_si512(kEvenBytes), b);
+      if constexpr (kClean && kBuckets < 256) v = _mm512_and_si512(v, _mm512_set1_epi8(kBuckets - 1));
+      _mm512_storeu_si512(out, _mm512_add_epi8(v, d.first8));
+    } else {
+      store_row<Out, kClean>(d, out, a);
+      store_row<Out, kClean>(d, out + format::kLanes, b);
+    }
+  }
+  ANS_INLINE static Index load_index(const uint8_t* p) { return _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+  ANS_INLINE static Index load_raw(const uint16_t* p) { return _mm512_loadu_si512(p); }
+};
+
+// Indices of 8-bit symbols, 64 at a time.
+template <int kBuckets>
+ANS_NOINLINE IndexResult index_bytes(const EncodeTable& t, const uint8_t* symbols, int64_t n, uint8_t* index, uint16_t* raw, uint16_t* cost) {
+  IndexResult result;
+  __m512i map[4];
+  for (int k = 0; k < 4; ++k) map[k] = _mm512_loadu_si512(t.index_of + 64 * k);
+  const Lookup16<kBuckets> costs(t.cost);
+  const __m512i first_value = _mm512_set1_epi8(char(t.first_value)), raw_min = _mm512_set1_epi8(char(t.raw_min));
+  const __m512i escape = _mm512_set1_epi8(char(t.escape_index)), invalid = _mm512_set1_epi8(char(t.invalid_index));
+  __m512i sum = _mm512_loadu_si512(cost), raw_seen = _mm512_setzero_si512();
+  __mmask64 bad = 0;
+  int64_t i = 0;
+  for (; i + 64 <= n; i += 64) {
+    const __m512i symbol = _mm512_loadu_si512(symbols + i), u = _mm512_sub_epi8(symbol, first_value);
+    const __m512i k = _mm512_mask_blend_epi8(_mm512_movepi8_mask(u), _mm512_permutex2var_epi8(map[0], u, map[1]), _mm512_permutex2var_epi8(map[2], u, map[3]));
+    _mm512_storeu_si512(index + i, k);
+    sum = _mm512_add_epi16(sum, costs(_mm512_cvtepu8_epi16(_mm512_castsi512_si256(k))));
+    sum = _mm512_add_epi16(sum, costs(_mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(k, 1))));
+    if (t.escape_index >= 0) {
+      const __mmask64 escaped = _mm512_cmpeq_epi8_mask(k, escape);
+      if (escaped != 0) {
+        result.escaped = true;
+        const __m512i r = _mm512_sub_epi8(symbol, raw_min);
+        raw_seen = _mm512_or_si512(raw_seen, _mm512_maskz_mov_epi8(escaped, r));
+        _mm512_storeu_si512(raw + i, _mm512_cvtepu8_epi16(_mm512_castsi512_si256(r)));
+        _mm512_storeu_si512(raw + i + 32, _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(r, 1)));
+      }
+    } else {
+      bad |= _mm512_cmpeq_epi8_mask(k, invalid);
+    }
+  }
+  _mm512_storeu_si512(cost, sum);
+  // A raw value is valid if it is below 2^raw_bits: no higher bit may ever be set.
+  if (t.escape_index >= 0 && t.raw_bits < 8) bad |= _mm512_test_epi8_mask(raw_seen, _mm512_set1_epi8(char(0xFF << t.raw_bits)));
+  result.invalid = bad != 0 && (t.escape_index >= 0 || t.invalid_index >= 0);
+  index_symbols_from(t, symbols, i, n, index, raw, cost, &result);
+  return result;
+}
+
+}  // namespace ANS_TARGET
+}  // namespace ans::core

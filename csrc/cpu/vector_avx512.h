@@ -1,0 +1,95 @@
+// 32 unsigned 32-bit numbers in two AVX-512 registers.
+#pragma once
+
+namespace ans::core {
+namespace ANS_TARGET {
+
+alignas(64) static const uint16_t kIota[64] = {
+    0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
+    32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
+
+// Stores the words of the lanes in m (ascending) so that they end at `words`. A whole register is written: cheaper than a masked store.
+ANS_INLINE static void put_words(__mmask32 m, __m512i lanes, uint8_t*& words) {
+  const unsigned n = unsigned(__builtin_popcount(m));
+  const __m512i packed = _mm512_permutexvar_epi16(_mm512_loadu_si512(kIota + n), _mm512_maskz_compress_epi16(m, lanes));
+  _mm512_storeu_si512(words - 64, packed);
+  words -= 2 * n;
+}
+
+struct VectorAvx512 {
+  static constexpr int kDecodeStreams = 2, kEncodeStreams = 2;
+  struct U32 {
+    __m512i a, b;
+  };
+  using Mask = __mmask32;
+
+  ANS_INLINE static U32 load(const uint32_t* p) { return {_mm512_loadu_si512(p), _mm512_loadu_si512(p + 16)}; }
+  ANS_INLINE static void store(uint32_t* p, const U32& x) {
+    _mm512_storeu_si512(p, x.a);
+    _mm512_storeu_si512(p + 16, x.b);
+  }
+  ANS_INLINE static __m256i load_256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+  ANS_INLINE static U32 load_u8(const uint8_t* p) {
+    return {_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16)))};
+  }
+  ANS_INLINE static U32 load_u16(const uint16_t* p) { return {_mm512_cvtepu16_epi32(load_256(p)), _mm512_cvtepu16_epi32(load_256(p + 16))}; }
+  ANS_INLINE static void store_low(uint8_t* p, const U32& x) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x.a));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 16), _mm512_cvtepi32_epi8(x.b));
+  }
+  ANS_INLINE static void store_low(uint16_t* p, const U32& x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x.a));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 16), _mm512_cvtepi32_epi16(x.b));
+  }
+  ANS_INLINE static U32 set1(uint32_t c) { return {_mm512_set1_epi32(int(c)), _mm512_set1_epi32(int(c))}; }
+  ANS_INLINE static U32 and_(const U32& x, const U32& y) { return {_mm512_and_si512(x.a, y.a), _mm512_and_si512(x.b, y.b)}; }
+  ANS_INLINE static U32 or_(const U32& x, const U32& y) { return {_mm512_or_si512(x.a, y.a), _mm512_or_si512(x.b, y.b)}; }
+  ANS_INLINE static U32 add(const U32& x, const U32& y) { return {_mm512_add_epi32(x.a, y.a), _mm512_add_epi32(x.b, y.b)}; }
+  ANS_INLINE static U32 sub(const U32& x, const U32& y) { return {_mm512_sub_epi32(x.a, y.a), _mm512_sub_epi32(x.b, y.b)}; }
+  ANS_INLINE static U32 mul(const U32& x, const U32& y) { return {_mm512_mullo_epi32(x.a, y.a), _mm512_mullo_epi32(x.b, y.b)}; }
+  ANS_INLINE static __m512i mulhi1(__m512i x, __m512i y) {
+    const __m512i even = _mm512_srli_epi64(_mm512_mul_epu32(x, y), 32);
+    const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(x, 32), _mm512_srli_epi64(y, 32));
+    return _mm512_mask_blend_epi32(0xAAAA, even, odd);
+  }
+  ANS_INLINE static U32 mulhi(const U32& x, const U32& y) { return {mulhi1(x.a, y.a), mulhi1(x.b, y.b)}; }
+  template <int n>
+  ANS_INLINE static U32 shr(const U32& x) { return {_mm512_srli_epi32(x.a, n), _mm512_srli_epi32(x.b, n)}; }
+  template <int n>
+  ANS_INLINE static U32 shl(const U32& x) { return {_mm512_slli_epi32(x.a, n), _mm512_slli_epi32(x.b, n)}; }
+  ANS_INLINE static U32 shr(const U32& x, int n) { const __m128i c = _mm_cvtsi32_si128(n); return {_mm512_srl_epi32(x.a, c), _mm512_srl_epi32(x.b, c)}; }
+  ANS_INLINE static U32 shl(const U32& x, int n) { const __m128i c = _mm_cvtsi32_si128(n); return {_mm512_sll_epi32(x.a, c), _mm512_sll_epi32(x.b, c)}; }
+  ANS_INLINE static U32 shr_var(const U32& x, const U32& n) { return {_mm512_srlv_epi32(x.a, n.a), _mm512_srlv_epi32(x.b, n.b)}; }
+  ANS_INLINE static U32 gather(const uint32_t* t, const U32& i) { return {_mm512_i32gather_epi32(i.a, t, 4), _mm512_i32gather_epi32(i.b, t, 4)}; }
+  ANS_INLINE static U32 gather16(const uint16_t* t, const U32& i) {
+    const __m512i m = _mm512_set1_epi32(0xFFFF);
+    return {_mm512_and_si512(m, _mm512_i32gather_epi32(i.a, t, 2)), _mm512_and_si512(m, _mm512_i32gather_epi32(i.b, t, 2))};
+  }
+  ANS_INLINE static Mask join(__mmask16 a, __mmask16 b) { return _mm512_kunpackw(b, a); }
+  ANS_INLINE static Mask ge(const U32& x, const U32& y) { return join(_mm512_cmpge_epu32_mask(x.a, y.a), _mm512_cmpge_epu32_mask(x.b, y.b)); }
+  ANS_INLINE static Mask eq(const U32& x, const U32& y) { return join(_mm512_cmpeq_epi32_mask(x.a, y.a), _mm512_cmpeq_epi32_mask(x.b, y.b)); }
+  ANS_INLINE static bool any(Mask m) { return m != 0; }
+  ANS_INLINE static Mask both(Mask a, Mask b) { return a & b; }
+  ANS_INLINE static Mask either(Mask a, Mask b) { return a | b; }
+  ANS_INLINE static Mask first(int n) { return n >= 32 ? ~0u : (1u << n) - 1; }
+  ANS_INLINE static U32 select(Mask m, const U32& x, const U32& y) {
+    return {_mm512_mask_mov_epi32(y.a, __mmask16(m), x.a), _mm512_mask_mov_epi32(y.b, __mmask16(m >> 16), x.b)};
+  }
+  ANS_INLINE static void refill(U32& x, const uint8_t*& words) {
+    const __m512i bound = _mm512_set1_epi32(65536);
+    const __mmask16 ma = _mm512_cmplt_epu32_mask(x.a, bound), mb = _mm512_cmplt_epu32_mask(x.b, bound);
+    const uint8_t* second = words + 2 * __builtin_popcount(ma);
+    const __m512i wa = _mm512_cvtepu16_epi32(load_256(words)), wb = _mm512_cvtepu16_epi32(load_256(second));
+    x.a = _mm512_mask_or_epi32(x.a, ma, _mm512_slli_epi32(x.a, 16), _mm512_maskz_expand_epi32(ma, wa));
+    x.b = _mm512_mask_or_epi32(x.b, mb, _mm512_slli_epi32(x.b, 16), _mm512_maskz_expand_epi32(mb, wb));
+    words = second + 2 * __builtin_popcount(mb);
+  }
+  ANS_INLINE static void spill(U32& x, Mask m, uint8_t*& words) {
+    put_words(m, _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(x.a)), _mm512_cvtepi32_epi16(x.b), 1), words);
+    x.a = _mm512_mask_srli_epi32(x.a, __mmask16(m), x.a, 16);
+    x.b = _mm512_mask_srli_epi32(x.b, __mmask16(m >> 16), x.b, 16);
+  }
+};
+
+}  // namespace ANS_TARGET
+}  // namespace ans::core

@@ -1,0 +1,99 @@
+// Checks of operator arguments that do not depend on the device, for the CPU and the CUDA kernels alike.
+//
+// Every error reads `ans::<op>: [<Name>] explanation`; torch_ans/errors.py turns the name into an exception class.
+#pragma once
+
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <cmath>
+#include <cstdint>
+#include <optional>
+
+#include "core/quantize_arithmetic.h"
+#include "format/bitstream.h"
+
+#define ANS_CHECK(condition, op, name, ...) STD_TORCH_CHECK(condition, "ans::", op, ": [" name "] ", __VA_ARGS__)
+#define ANS_CHECK_ARGUMENT(condition, op, ...) ANS_CHECK(condition, op, "InvalidArgument", __VA_ARGS__)
+
+namespace ans::ops {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+// A tensor of any shape as a matrix: the last dimension is a row.
+struct RowShape {
+  int64_t rows;
+  int64_t columns;
+};
+
+inline RowShape row_shape(const char* op, const Tensor& matrix) {
+  ANS_CHECK_ARGUMENT(matrix.dim() >= 1, op, "the tensor needs at least one dimension, the row");
+  RowShape shape{1, matrix.size(matrix.dim() - 1)};
+  for (int64_t d = 0; d + 1 < matrix.dim(); ++d) shape.rows *= matrix.size(d);
+  return shape;
+}
+
+inline core::FloatType float_type(const char* op, ScalarType dtype) {
+  ANS_CHECK_ARGUMENT(dtype == ScalarType::Float || dtype == ScalarType::BFloat16 || dtype == ScalarType::Half, op,
+                     "float32, bfloat16 or float16 expected");
+  return dtype == ScalarType::Float      ? core::FloatType::kFloat32
+         : dtype == ScalarType::BFloat16 ? core::FloatType::kBFloat16
+                                         : core::FloatType::kFloat16;
+}
+
+inline format::SymbolType symbol_type(const char* op, ScalarType dtype) {
+  ANS_CHECK_ARGUMENT(dtype == ScalarType::Char || dtype == ScalarType::Byte || dtype == ScalarType::Short, op,
+                     "symbols are int8, uint8 or int16");
+  return dtype == ScalarType::Char   ? format::SymbolType::kI8
+         : dtype == ScalarType::Byte ? format::SymbolType::kU8
+                                     : format::SymbolType::kI16;
+}
+
+inline int check_bits(const char* op, int64_t bits) {
+  ANS_CHECK_ARGUMENT(bits >= core::kMinBits && bits <= core::kMaxBits, op, "bits is ", bits, ", not in ", core::kMinBits,
+                     " ... ", core::kMaxBits);
+  return static_cast<int>(bits);
+}
+
+// None means absmax scaling.
+inline double check_clip_sigmas(const char* op, const std::optional<double>& clip_sigmas) {
+  if (!clip_sigmas.has_value()) return core::kClipAbsmax;
+  ANS_CHECK_ARGUMENT(std::isfinite(*clip_sigmas) && *clip_sigmas > 0, op, "clip_sigmas is ", *clip_sigmas,
+                     ", not a positive number");
+  return *clip_sigmas;
+}
+
+inline void check_same_device(const char* op, const Tensor& a, const Tensor& b, const char* name) {
+  const bool same = a.is_cpu() ? b.is_cpu() : a.is_cuda() == b.is_cuda() && a.get_device_index() == b.get_device_index();
+  ANS_CHECK_ARGUMENT(same, op, name, " is on another device than the first argument");
+}
+
+// scale: float16, one per row of `matrix`; exponent: int32, one element.
+inline void check_row_scales(const char* op, const Tensor& matrix, const Tensor& scale, const Tensor& exponent) {
+  ANS_CHECK_ARGUMENT(scale.scalar_type() == ScalarType::Half, op, "scale is not float16");
+  ANS_CHECK_ARGUMENT(exponent.scalar_type() == ScalarType::Int && exponent.numel() == 1, op,
+                     "exponent is not one int32 number");
+  bool same_shape = scale.dim() == matrix.dim() - 1;
+  for (int64_t d = 0; same_shape && d < scale.dim(); ++d) same_shape = scale.size(d) == matrix.size(d);
+  ANS_CHECK_ARGUMENT(same_shape, op, "scale does not have the shape of the tensor without its last dimension");
+  check_same_device(op, matrix, scale, "scale");
+  check_same_device(op, matrix, exponent, "exponent");
+}
+
+// contexts: uint8, one per symbol, below num_contexts; absent means that everything is context 0.
+inline void check_contexts(const char* op, const Tensor& symbols, const std::optional<Tensor>& contexts,
+                           int64_t num_contexts) {
+  ANS_CHECK_ARGUMENT(num_contexts >= 1 && num_contexts <= 256, op, "num_contexts is ", num_contexts, ", not in 1 ... 256");
+  if (!contexts.has_value()) {
+    ANS_CHECK_ARGUMENT(num_contexts == 1, op, "num_contexts is ", num_contexts, ", but there are no contexts");
+    return;
+  }
+  ANS_CHECK_ARGUMENT(contexts->scalar_type() == ScalarType::Byte, op, "contexts are not uint8");
+  ANS_CHECK_ARGUMENT(contexts->numel() == symbols.numel(), op, contexts->numel(), " contexts for ", symbols.numel(),
+                     " symbols");
+  check_same_device(op, symbols, *contexts, "contexts");
+}
+
+}  // namespace ans::ops

@@ -1,0 +1,317 @@
+// CPU kernels of the tables, the coder and the streams.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+
+#include <cstring>
+#include <limits>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "core/chunk_decoder.h"
+#include "core/chunk_encoder.h"
+#include "core/normalize.h"
+#include "core/table_code.h"
+#include "cpu/backends.h"
+#include "torch/checks.h"
+#include "torch/parallel.h"
+#include "torch/quantize_cpu.h"
+
+namespace ans::ops {
+namespace {
+
+using core::ChunkEntry;
+using core::Status;
+using format::SymbolType;
+
+Tensor bytes_tensor(const Tensor& like, const std::vector<uint8_t>& bytes) {
+  Tensor t = torch::stable::new_empty(like, {int64_t(bytes.size())}, ScalarType::Byte);
+  if (!bytes.empty()) std::memcpy(t.mutable_data_ptr(), bytes.data(), bytes.size());
+  return t;
+}
+
+void check_bytes(const char* op, const char* name, const Tensor& t) {
+  ANS_CHECK_ARGUMENT(t.scalar_type() == ScalarType::Byte && t.dim() == 1, op, name, " is not a one-dimensional uint8 tensor");
+}
+
+void check_chunk_symbols(const char* op, int64_t chunk_symbols) {
+  ANS_CHECK_ARGUMENT(chunk_symbols >= 1 && chunk_symbols <= format::kMaxChunkSymbols, op, "chunk_symbols is ", chunk_symbols, ", not in 1 ... ", format::kMaxChunkSymbols);
+}
+
+std::vector<uint64_t> check_counts(const char* op, const Tensor& counts, SymbolType type) {
+  ANS_CHECK_ARGUMENT(counts.scalar_type() == ScalarType::Long, op, "counts are not int64");
+  ANS_CHECK_ARGUMENT(counts.numel() == format::symbol_values(type), op, counts.numel(), " counts, but the symbol type has ", format::symbol_values(type), " values");
+  const Tensor source = torch::stable::contiguous(counts);
+  const int64_t* p = source.const_data_ptr<int64_t>();
+  std::vector<uint64_t> result;
+  uint64_t total = 0;
+  for (int64_t i = 0; i < source.numel(); ++i) {
+    ANS_CHECK_ARGUMENT(p[i] >= 0, op, "a count is negative");
+    total += uint64_t(p[i]);
+    ANS_CHECK_ARGUMENT(total <= uint64_t{1} << 48, op, "counts sum to more than 2^48");
+    result.push_back(uint64_t(p[i]));
+  }
+  return result;
+}
+
+// The table tensor holds one table and nothing else.
+core::FrequencyTable parse_table(const char* op, const Tensor& table, SymbolType type) {
+  check_bytes(op, "table", table);
+  const Tensor source = torch::stable::contiguous(table);
+  core::FrequencyTable result;
+  int64_t consumed = 0;
+  check_status(op, core::read_table(static_cast<const uint8_t*>(source.const_data_ptr()), source.numel(), type, &result, &consumed), "bad table");
+  ANS_CHECK_ARGUMENT(consumed == source.numel(), op, "bytes follow the table");
+  return result;
+}
+
+Tensor build_table_cpu(const Tensor& counts, ScalarType symbol_dtype) {
+  constexpr const char* kOp = "build_table";
+  const SymbolType type = symbol_type(kOp, symbol_dtype);
+  return bytes_tensor(counts, core::write_table(core::build_table(check_counts(kOp, counts, type).data(), type)));
+}
+
+std::tuple<Tensor, Tensor> table_frequencies_cpu(const Tensor& table, ScalarType symbol_dtype) {
+  constexpr const char* kOp = "table_frequencies";
+  const core::FrequencyTable t = parse_table(kOp, table, symbol_type(kOp, symbol_dtype));
+  Tensor frequencies = torch::stable::new_empty(table, {int64_t(t.alphabet_size())}, ScalarType::Int);
+  for (int i = 0; i < t.alphabet_size(); ++i) frequencies.mutable_data_ptr<int32_t>()[i] = t.freq[size_t(i)];
+  Tensor info = torch::stable::new_empty(table, {5}, ScalarType::Long);
+  const int64_t fields[5] = {t.first_value, t.core_size, t.has_escape, t.raw_bits, t.raw_min};
+  std::memcpy(info.mutable_data_ptr(), fields, sizeof fields);
+  return {frequencies, info};
+}
+
+std::tuple<Tensor, Tensor> encode_cpu(const Tensor& symbols, const Tensor& table, int64_t chunk_symbols) {
+  constexpr const char* kOp = "encode";
+  const SymbolType type = symbol_type(kOp, symbols.scalar_type());
+  check_chunk_symbols(kOp, chunk_symbols);
+  const auto prepared = std::make_unique<core::EncodeTable>();
+  core::make_encode_table(parse_table(kOp, table, type), type, prepared.get());
+  const Tensor source = torch::stable::contiguous(symbols);
+  const void* data = source.const_data_ptr();
+  const int64_t numel = source.numel(), chunks = core::chunk_count(numel, chunk_symbols);
+
+  struct Part {
+    core::ByteBuffer bytes;
+    std::vector<ChunkEntry> entries;
+  };
+  std::map<int64_t, Part> parts;  // by first chunk
+  std::mutex adding;
+  const core::RowCoder& coder = cpu::backend().coder;
+  const Status status = parallel_ranges(chunks, 1, [&](int64_t begin, int64_t end) {
+    Part part;
+    // Most weights take between a half and the whole of their bytes: what is not touched costs nothing.
+    part.bytes.reserve(std::min(numel, (end - begin) * chunk_symbols) * format::symbol_bytes(type));
+    core::ChunkEncoder encoder(coder, *prepared);
+    const Status s = encoder.encode(data, numel, chunk_symbols, begin, end, &part.bytes, &part.entries);
+    const std::lock_guard<std::mutex> lock(adding);
+    parts.emplace(begin, std::move(part));
+    return s;
+  });
+  check_status(kOp, status, "a symbol is not in the table");
+
+  int64_t total = 0;
+  for (const auto& part : parts) total += part.second.bytes.size();
+  Tensor payload = torch::stable::new_empty(symbols, {total}, ScalarType::Byte);
+  Tensor directory = torch::stable::new_empty(symbols, {chunks, 2}, ScalarType::Int);
+  uint8_t* out = static_cast<uint8_t*>(payload.mutable_data_ptr());
+  int32_t* entry = directory.mutable_data_ptr<int32_t>();
+  for (const auto& [first, part] : parts) {
+    if (part.bytes.size() > 0) std::memcpy(out, part.bytes.data(), size_t(part.bytes.size()));
+    out += part.bytes.size();
+    for (const ChunkEntry& e : part.entries) {
+      *entry++ = e.words;
+      *entry++ = e.tail;
+    }
+  }
+  return {payload, directory};
+}
+
+// Payload and directory of a stream, checked against each other.
+struct Chunks {
+  Chunks(const char* op, const Tensor& payload_in, const Tensor& directory, int64_t numel_in, int64_t chunk_symbols_in) : numel(numel_in), chunk_symbols(chunk_symbols_in) {
+    check_bytes(op, "payload", payload_in);
+    check_chunk_symbols(op, chunk_symbols);
+    ANS_CHECK_ARGUMENT(numel >= 0, op, "numel is negative");
+    ANS_CHECK_ARGUMENT(directory.scalar_type() == ScalarType::Int && directory.dim() == 2 && directory.size(1) == 2, op, "directory is not an int32 tensor [chunks, 2]");
+    ANS_CHECK_ARGUMENT(directory.size(0) == core::chunk_count(numel, chunk_symbols), op, "directory has ", directory.size(0), " chunks; ", numel, " symbols in chunks of ",
+                       chunk_symbols, " need ", core::chunk_count(numel, chunk_symbols));
+    payload.emplace(torch::stable::contiguous(payload_in));
+    const Tensor source = torch::stable::contiguous(directory);
+    const int32_t* p = source.const_data_ptr<int32_t>();
+    int64_t position = 0;
+    for (int64_t i = 0; i < source.size(0); ++i) {
+      const ChunkEntry entry{p[2 * i], p[2 * i + 1]};
+      check_status(op, core::check_chunk(entry, core::symbols_in_chunk(numel, chunk_symbols, i)), "bad chunk directory");
+      entries.push_back(entry);
+      offsets.push_back(position);
+      position += 2 * int64_t(entry.words);
+    }
+    if (position > payload->numel()) check_status(op, Status::kPayloadTruncated, "the payload is shorter than the directory says");
+    if (position < payload->numel()) check_status(op, Status::kPayloadTrailing, "the payload is longer than the directory says");
+  }
+  const uint8_t* chunk(int64_t i) const { return static_cast<const uint8_t*>(payload->const_data_ptr()) + offsets[size_t(i)]; }
+  int64_t count() const { return int64_t(entries.size()); }
+
+  int64_t numel, chunk_symbols;
+  std::optional<Tensor> payload;
+  std::vector<ChunkEntry> entries;
+  std::vector<int64_t> offsets;
+};
+
+std::unique_ptr<core::DecodeTable> decode_table(const char* op, const Tensor& table, SymbolType type) {
+  auto prepared = std::make_unique<core::DecodeTable>();
+  core::make_decode_table(parse_table(op, table, type), type, prepared.get());
+  return prepared;
+}
+
+Tensor decode_cpu(const Tensor& payload, const Tensor& directory, const Tensor& table, int64_t numel, int64_t chunk_symbols, ScalarType symbol_dtype) {
+  constexpr const char* kOp = "decode";
+  const SymbolType type = symbol_type(kOp, symbol_dtype);
+  const Chunks chunks(kOp, payload, directory, numel, chunk_symbols);
+  const auto prepared = decode_table(kOp, table, type);
+  Tensor symbols = torch::stable::new_empty(payload, {numel}, symbol_dtype);
+  uint8_t* out = static_cast<uint8_t*>(symbols.mutable_data_ptr());
+  const core::RowCoder& coder = cpu::backend().coder;
+  const Status status = parallel_ranges(chunks.count(), 1, [&](int64_t begin, int64_t end) {
+    core::ChunkDecoder decoder(coder, *prepared);
+    return decoder.decode(chunks.chunk(begin), chunks.entries.data(), numel, chunk_symbols, begin, end, out + begin * chunk_symbols * format::symbol_bytes(type));
+  });
+  check_status(kOp, status, "the payload is damaged");
+  return symbols;
+}
+
+Tensor decode_dequantize_cpu(const Tensor& payload, const Tensor& directory, const Tensor& table, const Tensor& scale, const Tensor& exponent,
+                             torch::headeronly::IntHeaderOnlyArrayRef shape, int64_t chunk_symbols, ScalarType symbol_dtype, ScalarType dtype) {
+  constexpr const char* kOp = "decode_dequantize";
+  const SymbolType type = symbol_type(kOp, symbol_dtype);
+  const core::FloatType weight_type = float_type(kOp, dtype);
+  ANS_CHECK_ARGUMENT(shape.size() >= 1, kOp, "shape needs at least one dimension, the row");
+  int64_t numel = 1;
+  for (int64_t d : shape) {
+    ANS_CHECK_ARGUMENT(d >= 0, kOp, "shape has a negative dimension");
+    ANS_CHECK_ARGUMENT(d == 0 || numel <= std::numeric_limits<int64_t>::max() / d, kOp, "shape has too many elements");
+    numel *= d;
+  }
+  const Chunks chunks(kOp, payload, directory, numel, chunk_symbols);
+  const auto prepared = decode_table(kOp, table, type);
+  Tensor weight = torch::stable::new_empty(payload, shape, dtype);
+  check_row_scales(kOp, weight, scale, exponent);
+  const Tensor scales = torch::stable::contiguous(scale);
+  const core::Float16* row_scales = static_cast<const core::Float16*>(scales.const_data_ptr());
+  const int32_t e = *exponent.const_data_ptr<int32_t>();
+  const int64_t columns = shape[shape.size() - 1];
+  void* out = weight.mutable_data_ptr();
+  const core::RowCoder& coder = cpu::backend().coder;
+  const Status status = parallel_ranges(chunks.count(), 1, [&](int64_t begin, int64_t end) {
+    // As many chunks as the decoder interleaves; their symbols are still in the cache when they become weights.
+    const int64_t group = std::max(1, coder.decode_streams(prepared->buckets));
+    core::ChunkDecoder decoder(coder, *prepared);
+    core::ByteBuffer symbols;
+    symbols.reserve(std::min(numel, std::min(group, end - begin) * chunk_symbols) * format::symbol_bytes(type));
+    for (int64_t chunk = begin; chunk < end; chunk += group) {
+      const int64_t last = std::min(end, chunk + group);
+      if (const Status s = decoder.decode(chunks.chunk(chunk), chunks.entries.data(), numel, chunk_symbols, chunk, last, symbols.data()); s != Status::kOk) return s;
+      dequantize_range(symbols.data(), type, row_scales, e, columns, chunk * chunk_symbols, std::min(numel, last * chunk_symbols), out, weight_type);
+    }
+    return Status::kOk;
+  });
+  check_status(kOp, status, "the payload is damaged");
+  return weight;
+}
+
+Tensor stream_prefix_cpu(const Tensor& counts, ScalarType symbol_dtype, int64_t chunk_symbols) {
+  constexpr const char* kOp = "stream_prefix";
+  const SymbolType type = symbol_type(kOp, symbol_dtype);
+  check_chunk_symbols(kOp, chunk_symbols);
+  return bytes_tensor(counts, core::stream_prefix(check_counts(kOp, counts, type).data(), type, chunk_symbols));
+}
+
+Tensor pack_directory_cpu(const Tensor& directory) {
+  constexpr const char* kOp = "pack_directory";
+  ANS_CHECK_ARGUMENT(directory.scalar_type() == ScalarType::Int && directory.dim() == 2 && directory.size(1) == 2, kOp, "directory is not an int32 tensor [chunks, 2]");
+  const Tensor source = torch::stable::contiguous(directory);
+  const int32_t* p = source.const_data_ptr<int32_t>();
+  std::vector<ChunkEntry> entries;
+  for (int64_t i = 0; i < source.size(0); ++i) {
+    ANS_CHECK_ARGUMENT(p[2 * i] > 0 && p[2 * i] <= format::max_chunk_words(format::kMaxChunkSymbols) && p[2 * i + 1] >= 0 && p[2 * i + 1] <= format::kMaxTail, kOp,
+                       "chunk ", i, " is out of range");
+    entries.push_back({p[2 * i], p[2 * i + 1]});
+  }
+  return bytes_tensor(directory, core::write_directory(entries.data(), int64_t(entries.size())));
+}
+
+// [model, chunk_symbols, table begin, table end, payload begin]; everything but the chunks themselves is checked.
+std::tuple<Tensor, Tensor> stream_layout_cpu(const Tensor& stream, int64_t numel, ScalarType symbol_dtype) {
+  constexpr const char* kOp = "stream_layout";
+  const SymbolType type = symbol_type(kOp, symbol_dtype);
+  check_bytes(kOp, "stream", stream);
+  ANS_CHECK_ARGUMENT(numel >= 0, kOp, "numel is negative");
+  const Tensor source = torch::stable::contiguous(stream);
+  const uint8_t* p = static_cast<const uint8_t*>(source.const_data_ptr());
+  const int64_t size = source.numel(), width = format::symbol_bytes(type);
+  auto require = [&](bool condition, Status status, const char* why) { check_status(kOp, condition ? Status::kOk : status, why); };
+
+  require(size >= 1, Status::kStreamTruncated, "the stream is empty");
+  require(p[0] <= uint8_t(format::Model::kOrder0), Status::kUnknownModel, "the stream has a model that this version does not know");
+  const format::Model model = format::Model(p[0]);
+  int64_t layout[5] = {p[0], 0, 1, 1, 1};
+  std::vector<ChunkEntry> entries;
+  if (model == format::Model::kRaw) {
+    require(numel <= (std::numeric_limits<int64_t>::max() - 1) / width && size - 1 == numel * width, Status::kBodySizeMismatch, "a raw stream has another size than its symbols");
+  } else {
+    require(numel >= 1, Status::kEmptyStreamModel, "only a raw stream holds no symbols");
+    if (model == format::Model::kConstant) {
+      require(size - 1 == width, Status::kBodySizeMismatch, "a constant stream holds one symbol");
+    } else {
+      require(size >= 5, Status::kStreamTruncated, "the stream ends in its header");
+      layout[1] = int64_t(p[1]) | int64_t(p[2]) << 8 | int64_t(p[3]) << 16 | int64_t(p[4]) << 24;
+      require(layout[1] >= 1 && layout[1] <= format::kMaxChunkSymbols, Status::kChunkSizeOutOfRange, "chunk_symbols is out of range");
+      core::FrequencyTable table;
+      int64_t table_bytes = 0, directory_bytes = 0;
+      check_status(kOp, core::read_table(p + 5, size - 5, type, &table, &table_bytes), "bad table");
+      layout[2] = 5;
+      layout[3] = 5 + table_bytes;
+      check_status(kOp, core::read_directory(p + layout[3], size - layout[3], numel, layout[1], &entries, &directory_bytes), "bad chunk directory");
+      layout[4] = layout[3] + directory_bytes;
+      int64_t payload = 0;
+      for (const ChunkEntry& e : entries) payload += 2 * int64_t(e.words);
+      require(payload <= size - layout[4], Status::kPayloadTruncated, "the payload is shorter than the directory says");
+      require(payload >= size - layout[4], Status::kPayloadTrailing, "the payload is longer than the directory says");
+    }
+  }
+  Tensor layout_out = torch::stable::new_empty(stream, {5}, ScalarType::Long);
+  std::memcpy(layout_out.mutable_data_ptr(), layout, sizeof layout);
+  Tensor directory = torch::stable::new_empty(stream, {int64_t(entries.size()), 2}, ScalarType::Int);
+  int32_t* out = directory.mutable_data_ptr<int32_t>();
+  for (const ChunkEntry& e : entries) {
+    *out++ = e.words;
+    *out++ = e.tail;
+  }
+  return {layout_out, directory};
+}
+
+std::string cpu_backend(std::string_view name) {
+  const bool selected = name.empty() || cpu::select_backend(name == "best" ? "" : std::string(name));
+  ANS_CHECK_ARGUMENT(selected, "cpu_backend", "this machine has no backend of that name");
+  return cpu::backend().name;
+}
+
+}  // namespace
+}  // namespace ans::ops
+
+STABLE_TORCH_LIBRARY_IMPL(ans, CPU, m) {
+  m.impl("build_table", TORCH_BOX(&ans::ops::build_table_cpu));
+  m.impl("table_frequencies", TORCH_BOX(&ans::ops::table_frequencies_cpu));
+  m.impl("encode", TORCH_BOX(&ans::ops::encode_cpu));
+  m.impl("decode", TORCH_BOX(&ans::ops::decode_cpu));
+  m.impl("decode_dequantize", TORCH_BOX(&ans::ops::decode_dequantize_cpu));
+  m.impl("stream_prefix", TORCH_BOX(&ans::ops::stream_prefix_cpu));
+  m.impl("pack_directory", TORCH_BOX(&ans::ops::pack_directory_cpu));
+  m.impl("stream_layout", TORCH_BOX(&ans::ops::stream_layout_cpu));
+}
+STABLE_TORCH_LIBRARY_IMPL(ans, CompositeExplicitAutograd, m) { m.impl("cpu_backend", TORCH_BOX(&ans::ops::cpu_backend)); }

@@ -1,0 +1,31 @@
+// Schemas of torch.ops.ans. torch_ans/ops.py documents them; kernels are in *_cpu.cpp and ops_cuda.cpp, fake kernels in torch_ans/fake.py.
+#include "torch/module.h"  // first: Python.h wants to precede the standard headers
+
+#include <torch/csrc/stable/library.h>
+
+ANS_PYTHON_MODULE(_C)
+
+STABLE_TORCH_LIBRARY(ans, m) {
+  // Quantizer: a row is the last dimension.
+  m.def("row_scale(Tensor weight, int bits, float? clip_sigmas=None) -> Tensor");
+  m.def("pack_scale(Tensor row_scale) -> (Tensor scale, Tensor exponent)");
+  m.def("quantize_rows(Tensor weight, Tensor scale, Tensor exponent, int bits) -> Tensor");
+  m.def("quantize(Tensor weight, int bits=6, float? clip_sigmas=None) -> (Tensor symbols, Tensor scale, Tensor exponent)");
+  m.def("dequantize(Tensor symbols, Tensor scale, Tensor exponent, ScalarType dtype) -> Tensor");
+  // Statistics and tables.
+  m.def("histogram(Tensor symbols, Tensor? contexts=None, int num_contexts=1) -> Tensor");
+  m.def("build_table(Tensor counts, ScalarType symbol_dtype) -> Tensor");
+  m.def("table_frequencies(Tensor table, ScalarType symbol_dtype) -> (Tensor frequencies, Tensor info)");
+  // Coder.
+  m.def("encode(Tensor symbols, Tensor table, int chunk_symbols=65536) -> (Tensor payload, Tensor directory)");
+  m.def("decode(Tensor payload, Tensor directory, Tensor table, int numel, int chunk_symbols, ScalarType symbol_dtype) -> Tensor");
+  m.def(
+      "decode_dequantize(Tensor payload, Tensor directory, Tensor table, Tensor scale, Tensor exponent, int[] shape, int chunk_symbols, "
+      "ScalarType symbol_dtype, ScalarType dtype) -> Tensor");
+  // Streams of BITSTREAM.md.
+  m.def("stream_prefix(Tensor counts, ScalarType symbol_dtype, int chunk_symbols=65536) -> Tensor");
+  m.def("pack_directory(Tensor directory) -> Tensor");
+  m.def("stream_layout(Tensor stream, int numel, ScalarType symbol_dtype) -> (Tensor layout, Tensor directory)");
+  // For tests and benchmarks: the CPU backend in use. A name selects one, "" leaves it, "best" takes the best again.
+  m.def("cpu_backend(str name='') -> str");
+}

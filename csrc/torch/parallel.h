@@ -1,0 +1,40 @@
+// torch's threads, for work that reports a Status instead of throwing.
+#pragma once
+#include <torch/csrc/stable/ops.h>
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <new>
+#include <string>
+
+#include "core/status.h"
+#include "torch/checks.h"
+
+namespace ans::ops {
+
+// Calls work(begin, end) -> Status on ranges that cover [0, n), several at a time. Returns the first failure. Exceptions must not cross
+// the C interface of torch's threads: running out of memory is rethrown here.
+template <class Work>
+core::Status parallel_ranges(int64_t n, int64_t grain, const Work& work) {
+  std::atomic<int> failure{int(core::Status::kOk)};
+  std::atomic<bool> no_memory{false};
+  auto guarded = [&](int64_t begin, int64_t end) {
+    try {
+      const core::Status status = work(begin, end);
+      int none = int(core::Status::kOk);
+      if (status != core::Status::kOk) failure.compare_exchange_strong(none, int(status));
+    } catch (const std::bad_alloc&) {
+      no_memory = true;
+    }
+  };
+  if (n > 0) torch::stable::parallel_for(0, n, grain, guarded);
+  if (no_memory) throw std::bad_alloc();
+  return core::Status(failure.load());
+}
+
+inline void check_status(const char* op, core::Status status, const char* explanation) {
+  STD_TORCH_CHECK(status == core::Status::kOk, "ans::", op, ": [", core::status_name(status), "] ", explanation);
+}
+
+}  // namespace ans::ops

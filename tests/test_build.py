@@ -1,0 +1,75 @@
+"""The shared libraries: what they need, what they export, and that both import on a machine without a GPU."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import torch
+
+import torch_ans
+from torch_ans._version import __version__
+
+FOLDER = Path(torch_ans.__file__).parent
+LIBRARIES = sorted(path.stem.split(".")[0] for path in FOLDER.glob("_C*.so"))
+
+
+def binutils(*command: str, library: str) -> str:
+    return subprocess.run([*command, FOLDER / f"{library}.abi3.so"], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_cpu_library_was_built() -> None:
+    assert "_C" in LIBRARIES
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_library_imports_without_a_gpu(name: str) -> None:
+    code = f"import torch, torch_ans._C, torch_ans.{name}; print(torch.cuda.is_available())"
+    no_gpu = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=no_gpu)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_library_keeps_to_the_stable_abi(name: str) -> None:
+    """Of torch's libraries only these, and of their symbols only C functions: a C++ symbol ties us to one version of torch."""
+    needed = set(re.findall(r"\(NEEDED\).*\[(.*)\]", binutils("readelf", "-d", library=name)))
+    torch_libraries = {library for library in needed if re.search("torch|c10|cuda", library)}
+    assert torch_libraries <= ({"libtorch_cpu.so"} if name == "_C" else {"libtorch_cpu.so", "libtorch_cuda.so"})
+    undefined = binutils("nm", "-D", "--undefined-only", library=name).split()
+    assert not [symbol for symbol in undefined if re.match(r"_Z\w*(2at|3c10|5torch)", symbol)]
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_library_exports_nothing_of_ours_but_its_module(name: str) -> None:
+    """Hidden visibility: two copies of the package's C++ in one process must not bind to each other."""
+    exported = re.findall(r"^\S+ \S (.+)$", binutils("nm", "-DC", "--defined-only", library=name), flags=re.MULTILINE)
+    assert [symbol for symbol in exported if "std::" not in symbol] == [f"PyInit_{name}"]
+
+
+@pytest.mark.skipif("_C_cuda" not in LIBRARIES, reason="_C_cuda is not built: there is no nvcc, or torch has no CUDA")
+def test_cuda_kernels_are_registered() -> None:
+    for op in ("row_scale", "pack_scale", "quantize_rows", "quantize", "dequantize", "histogram"):
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(f"ans::{op}", "CUDA"), op
+
+
+def test_version_is_the_one_of_the_metadata() -> None:
+    assert metadata.version("torch-ans-weights") == __version__
+
+
+def test_code_of_different_instruction_sets_shares_no_function() -> None:
+    """A function that two backends both emit would be merged by the linker, and the scalar backend could run AVX-512 code."""
+    backends = sorted((FOLDER.parent / "build" / "torch_ans._C" / "csrc" / "cpu").glob("backend_*.o"))
+    if not backends:
+        pytest.skip("the package was not built in this folder")
+    emitted_by: dict[str, str] = {}
+    for path in backends:
+        output = subprocess.run(["nm", "-C", "--defined-only", path], capture_output=True, text=True, check=True).stdout
+        for symbol in re.findall(r"^\S+ [WVu] (.+)$", output, flags=re.MULTILINE):
+            assert emitted_by.setdefault(symbol, path.name) == path.name, symbol

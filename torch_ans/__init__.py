@@ -1,0 +1,28 @@
+"""torch_ans: trained weights as the smallest artifact that decodes in parallel. Operators are in `torch.ops.ans`."""
+
+import importlib.util
+
+import torch
+
+from . import _C  # noqa: F401  its static initialisers register the operators
+from ._version import __version__  # noqa: F401
+
+HAS_CUDA = False
+if torch.version.cuda and importlib.util.find_spec(__name__ + "._C_cuda"):
+    from . import _C_cuda  # noqa: F401
+
+    HAS_CUDA = True
+
+from . import fake, gatherv  # noqa: E402, F401  they complete the operators
+from .errors import AnsError, CorruptError  # noqa: E402, F401
+from .ops import (  # noqa: E402, F401
+    build_table,
+    cpu_backend,
+    decode,
+    decode_dequantize,
+    dequantize,
+    encode,
+    histogram,
+    quantize,
+)
+from .streams import decode_stream, encode_stream  # noqa: E402, F401

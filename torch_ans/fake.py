@@ -1,0 +1,90 @@
+"""Fake kernels: the shapes and dtypes of every operator's results, for torch.compile and opcheck. No data is looked at."""
+
+import torch
+from torch import Tensor
+
+_BINS = {torch.int8: 256, torch.uint8: 256, torch.int16: 65536}
+
+
+def _dynamic(least: int = 0):
+    """The size of a result that depends on the data."""
+    return torch.library.get_ctx().new_dynamic_size(min=least)
+
+
+def _bytes(like: Tensor, size) -> Tensor:
+    return like.new_empty((size,), dtype=torch.uint8)
+
+
+@torch.library.register_fake("ans::row_scale")
+def _(weight, bits, clip_sigmas=None):
+    return weight.new_empty(weight.shape[:-1], dtype=torch.float32)
+
+
+@torch.library.register_fake("ans::pack_scale")
+def _(row_scale):
+    return row_scale.new_empty(row_scale.shape, dtype=torch.float16), row_scale.new_empty((), dtype=torch.int32)
+
+
+@torch.library.register_fake("ans::quantize_rows")
+def _(weight, scale, exponent, bits):
+    return weight.new_empty(weight.shape, dtype=torch.int8)
+
+
+@torch.library.register_fake("ans::quantize")
+def _(weight, bits=6, clip_sigmas=None):
+    return (
+        weight.new_empty(weight.shape, dtype=torch.int8),
+        weight.new_empty(weight.shape[:-1], dtype=torch.float16),
+        weight.new_empty((), dtype=torch.int32),
+    )
+
+
+@torch.library.register_fake("ans::dequantize")
+def _(symbols, scale, exponent, dtype):
+    return symbols.new_empty(symbols.shape, dtype=dtype)
+
+
+@torch.library.register_fake("ans::histogram")
+def _(symbols, contexts=None, num_contexts=1):
+    return symbols.new_empty((num_contexts, _BINS[symbols.dtype]), dtype=torch.int64)
+
+
+@torch.library.register_fake("ans::build_table")
+def _(counts, symbol_dtype):
+    return _bytes(counts, _dynamic(4))
+
+
+@torch.library.register_fake("ans::table_frequencies")
+def _(table, symbol_dtype):
+    return table.new_empty((_dynamic(2),), dtype=torch.int32), table.new_empty((5,), dtype=torch.int64)
+
+
+@torch.library.register_fake("ans::encode")
+def _(symbols, table, chunk_symbols=65536):
+    chunks = (symbols.numel() + chunk_symbols - 1) // chunk_symbols
+    return _bytes(symbols, _dynamic()), symbols.new_empty((chunks, 2), dtype=torch.int32)
+
+
+@torch.library.register_fake("ans::decode")
+def _(payload, directory, table, numel, chunk_symbols, symbol_dtype):
+    return payload.new_empty((numel,), dtype=symbol_dtype)
+
+
+@torch.library.register_fake("ans::decode_dequantize")
+def _(payload, directory, table, scale, exponent, shape, chunk_symbols, symbol_dtype, dtype):
+    return payload.new_empty(shape, dtype=dtype)
+
+
+@torch.library.register_fake("ans::stream_prefix")
+def _(counts, symbol_dtype, chunk_symbols=65536):
+    return _bytes(counts, _dynamic(1))
+
+
+@torch.library.register_fake("ans::pack_directory")
+def _(directory):
+    return _bytes(directory, _dynamic(2))
+
+
+@torch.library.register_fake("ans::stream_layout")
+def _(stream, numel, symbol_dtype):
+    return stream.new_empty((5,), dtype=torch.int64), stream.new_empty((_dynamic(), 2), dtype=torch.int32)

@@ -1,0 +1,47 @@
+"""`torch.ops.ans.gatherv`: unequal payloads of all ranks to one of them, over any backend of torch.distributed."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def _group(name: str) -> dist.ProcessGroup:
+    from torch.distributed.distributed_c10d import _resolve_process_group
+
+    return _resolve_process_group(name)
+
+
+@torch.library.custom_op("ans::gatherv", mutates_args=())
+def gatherv(payload: Tensor, group_name: str, dst: int) -> list[Tensor]:
+    """Collects the `payload` (1-D, same dtype on all ranks, any length, also 0) of every rank of a group on its rank `dst` (a rank of the group, not
+    of the world). Returns all payloads in order of ranks there, and an empty list elsewhere. The tensors stay on their device; the sizes are
+    exchanged first, with one synchronisation of the host."""
+    if payload.dim() != 1:
+        raise ValueError("ans::gatherv: [InvalidArgument] payload is not one-dimensional")
+    group = _group(group_name)
+    rank, world_size = group.rank(), group.size()
+    if not 0 <= dst < world_size:
+        raise ValueError(f"ans::gatherv: [InvalidArgument] dst is {dst}, but the group has {world_size} ranks")
+    payload = payload.contiguous()
+    size = torch.tensor([payload.numel()], device=payload.device)
+    sizes = size.new_empty(world_size)
+    dist.all_gather_into_tensor(sizes, size, group=group)
+    sizes = sizes.tolist()
+    if rank != dst:
+        if sizes[rank]:
+            dist.send(payload, group=group, group_dst=dst)
+        return []
+    out = [payload.clone() if i == rank else payload.new_empty(sizes[i]) for i in range(world_size)]
+    receives = [dist.P2POp(dist.irecv, out[i], group=group, group_peer=i) for i in range(world_size) if i != rank and sizes[i]]
+    for work in dist.batch_isend_irecv(receives) if receives else []:
+        work.wait()
+    return out
+
+
+@gatherv.register_fake
+def _(payload, group_name, dst):
+    group = _group(group_name)
+    if group.rank() != dst:
+        return []
+    context = torch.library.get_ctx()
+    return [payload.new_empty((context.new_dynamic_size(),)) for _ in range(group.size())]

@@ -1,0 +1,161 @@
+"""The operators `torch.ops.ans.*`, typed and documented. BITSTREAM.md defines the bytes.
+
+Words: a *symbol* is one integer of a tensor (int8, uint8 or int16); a *row* of a matrix is its last dimension; a *chunk* is a run of
+symbols that decodes on its own. Wrong arguments raise `InvalidArgumentError`, damaged data a subclass of `CorruptError` (see `errors.py`).
+Every operator also works inside `torch.compile(fullgraph=True)` when called as `torch.ops.ans.<name>`; its errors are then RuntimeErrors
+that carry the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .errors import translate
+
+#: Symbols per chunk unless the caller says otherwise: about 10 bytes of overhead for every 40 KB of int6 weights.
+DEFAULT_CHUNK_SYMBOLS = 65536
+#: The longest chunk that the bitstream allows.
+MAX_CHUNK_SYMBOLS = 1 << 20
+#: Default clip of `quantize` in multiples of a row's standard deviation, where one is wanted: wide enough that clipping costs nothing.
+DEFAULT_CLIP_SIGMAS = 12.85
+
+
+class Quantized(NamedTuple):
+    """symbols int8 [..., C]; scale float16 [...]; exponent int32 []. A weight is `symbols * scale * 2**exponent`."""
+
+    symbols: Tensor
+    scale: Tensor
+    exponent: Tensor
+
+
+class Encoded(NamedTuple):
+    """payload uint8 [bytes]; directory int32 [chunks, 2]: 16-bit words and tail symbols of every chunk."""
+
+    payload: Tensor
+    directory: Tensor
+
+
+class TableInfo(NamedTuple):
+    """frequencies int32 [alphabet], of 4096; index i stands for `first_value + i`, the last one for the escape if there is one."""
+
+    frequencies: Tensor
+    first_value: int
+    core_size: int
+    has_escape: bool
+    raw_bits: int
+    raw_min: int
+
+
+def row_scale(weight: Tensor, bits: int, clip_sigmas: float | None = None) -> Tensor:
+    """float32 scale of every row of `weight` [..., C] (float32, bfloat16 or float16): the largest magnitude over `2**(bits-1) - 1`, or with
+    `clip_sigmas` that many standard deviations (of N - 1) over it. Statistics are float64 sums over a fixed tree, the same on every device.
+    Raises NotFiniteError for NaN and infinity."""
+    with translate():
+        return torch.ops.ans.row_scale(weight, bits, clip_sigmas)
+
+
+def pack_scale(row_scale: Tensor) -> tuple[Tensor, Tensor]:
+    """float32 row scales -> (float16 scales, int32 exponent []), scale = float16 * 2**exponent. The exponent is 0 for ordinary scales and keeps
+    tiny or huge ones in range otherwise; a nonzero scale stays nonzero."""
+    with translate():
+        return torch.ops.ans.pack_scale(row_scale)
+
+
+def quantize_rows(weight: Tensor, scale: Tensor, exponent: Tensor, bits: int) -> Tensor:
+    """int8 symbols of `weight` for given scales: `round(weight / scale)`, halves to even, clamped to ±(2**(bits-1) - 1); 0 where the scale is 0."""
+    with translate():
+        return torch.ops.ans.quantize_rows(weight, scale, exponent, bits)
+
+
+def quantize(weight: Tensor, bits: int = 6, clip_sigmas: float | None = None) -> Quantized:
+    """Symmetric quantization of each row of `weight` [..., C] to `bits` (2 … 8): `row_scale`, `pack_scale` and `quantize_rows` in one."""
+    with translate():
+        return Quantized(*torch.ops.ans.quantize(weight, bits, clip_sigmas))
+
+
+def dequantize(symbols: Tensor, scale: Tensor, exponent: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """`symbols * scale * 2**exponent` in float32, rounded once to `dtype` (float32, bfloat16 or float16); shapes as in `Quantized`."""
+    with translate():
+        return torch.ops.ans.dequantize(symbols, scale, exponent, dtype)
+
+
+def histogram(symbols: Tensor, contexts: Tensor | None = None, num_contexts: int = 1) -> Tensor:
+    """int64 [num_contexts, bins]: how often each value occurs (in each context: uint8, one per symbol). 256 bins for int8 and uint8, 65536 for
+    int16; bin 0 is the lowest value of the dtype."""
+    with translate():
+        return torch.ops.ans.histogram(symbols, contexts, num_contexts)
+
+
+def build_table(counts: Tensor, symbol_dtype: torch.dtype) -> Tensor:
+    """The coded table (uint8 [bytes], BITSTREAM.md section 3) for symbols with these counts (int64 [bins]). Frequencies are normalised exactly, to
+    the optimum in code length; values too rare for a slot of 1/4096 are left to an escape where that is shorter."""
+    with translate():
+        return torch.ops.ans.build_table(counts, symbol_dtype)
+
+
+def table_frequencies(table: Tensor, symbol_dtype: torch.dtype) -> TableInfo:
+    """What a coded table says."""
+    with translate():
+        frequencies, info = torch.ops.ans.table_frequencies(table, symbol_dtype)
+    first_value, core_size, has_escape, raw_bits, raw_min = info.tolist()
+    return TableInfo(frequencies, first_value, core_size, bool(has_escape), raw_bits, raw_min)
+
+
+def encode(symbols: Tensor, table: Tensor, chunk_symbols: int = DEFAULT_CHUNK_SYMBOLS) -> Encoded:
+    """rANS-encodes `symbols` (any shape, in row-major order), 32 lanes per chunk of `chunk_symbols` (1 … 2**20) symbols. Raises
+    SymbolNotInTableError if the table neither has a slot for a symbol nor an escape that reaches it."""
+    with translate():
+        return Encoded(*torch.ops.ans.encode(symbols, table, chunk_symbols))
+
+
+def decode(payload: Tensor, directory: Tensor, table: Tensor, numel: int, chunk_symbols: int, symbol_dtype: torch.dtype) -> Tensor:
+    """The `numel` symbols (flat) that `encode` was given."""
+    with translate():
+        return torch.ops.ans.decode(payload, directory, table, numel, chunk_symbols, symbol_dtype)
+
+
+def decode_dequantize(
+    payload: Tensor,
+    directory: Tensor,
+    table: Tensor,
+    scale: Tensor,
+    exponent: Tensor,
+    shape: Sequence[int],
+    chunk_symbols: int,
+    symbol_dtype: torch.dtype,
+    dtype: torch.dtype,
+) -> Tensor:
+    """`dequantize(decode(...).view(shape), scale, exponent, dtype)` without the symbols in between."""
+    with translate():
+        return torch.ops.ans.decode_dequantize(payload, directory, table, scale, exponent, list(shape), chunk_symbols, symbol_dtype, dtype)
+
+
+def stream_prefix(counts: Tensor, symbol_dtype: torch.dtype, chunk_symbols: int = DEFAULT_CHUNK_SYMBOLS) -> Tensor:
+    """The first bytes of a stream for symbols with these counts (int64 [bins]), up to its chunk directory: the cheapest model (raw, constant or
+    order0) and what it needs. Depends on the counts alone, so that all ranks of a job find the same."""
+    with translate():
+        return torch.ops.ans.stream_prefix(counts, symbol_dtype, chunk_symbols)
+
+
+def pack_directory(directory: Tensor) -> Tensor:
+    """The bytes of a chunk directory (int32 [chunks, 2]), BITSTREAM.md section 5."""
+    with translate():
+        return torch.ops.ans.pack_directory(directory)
+
+
+def stream_layout(stream: Tensor, numel: int, symbol_dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Takes a stream (uint8 [bytes]) apart: int64 [model, chunk_symbols, table begin, table end, payload begin] and its directory. Checks everything
+    but the chunks themselves."""
+    with translate():
+        return torch.ops.ans.stream_layout(stream, numel, symbol_dtype)
+
+
+def cpu_backend(name: str = "") -> str:
+    """Name of the CPU backend in use (avx512, avx2 or scalar) after selecting `name`; "best" takes the best again. For tests and benchmarks:
+    all backends produce the same bytes. The environment variable TORCH_ANS_BACKEND sets the first choice."""
+    with translate():
+        return torch.ops.ans.cpu_backend(name)

@@ -1,0 +1,75 @@
+"""Streams of BITSTREAM.md: arrays of symbols as bytes, in one go or piece by piece.
+
+A stream is prefix, directory and payload. The prefix follows from the counts of all symbols, the payload can be encoded in pieces of
+whole chunks, and the directory joins them: `assemble_stream` gives the bytes that `encode_stream` gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from . import ops
+
+SYMBOL_DTYPES = (torch.int8, torch.uint8, torch.int16)
+
+
+class Model(IntEnum):
+    """First byte of a stream."""
+
+    RAW = 0
+    CONSTANT = 1
+    ORDER0 = 2
+
+
+_ORDER0_HEADER = 5  # model byte and chunk_symbols
+
+
+def stream_model(prefix: Tensor) -> Model:
+    """The model of a stream or of its prefix."""
+    return Model(int(prefix[0]))
+
+
+def encode_piece(symbols: Tensor, prefix: Tensor, chunk_symbols: int) -> ops.Encoded:
+    """Payload and directory of a run of symbols under a stream's prefix. For the stream to be that of the whole array, every piece but the last
+    must hold whole chunks. Raw: the symbols themselves and no directory; constant: nothing."""
+    model = stream_model(prefix)
+    no_chunks = torch.empty((0, 2), dtype=torch.int32)
+    if model is Model.CONSTANT:
+        return ops.Encoded(torch.empty(0, dtype=torch.uint8), no_chunks)
+    if model is Model.RAW:
+        return ops.Encoded(symbols.contiguous().view(-1).view(torch.uint8), no_chunks)
+    return ops.encode(symbols, prefix[_ORDER0_HEADER:], chunk_symbols)
+
+
+def assemble_stream(prefix: Tensor, pieces: Sequence[ops.Encoded]) -> list[Tensor]:
+    """The parts (uint8 tensors, to be written one after another) of the stream with this prefix and these pieces."""
+    parts = [prefix]
+    if stream_model(prefix) is Model.ORDER0:
+        parts.append(ops.pack_directory(torch.cat([piece.directory for piece in pieces])))
+    return parts + [piece.payload for piece in pieces if piece.payload.numel()]
+
+
+def encode_stream(symbols: Tensor, chunk_symbols: int = ops.DEFAULT_CHUNK_SYMBOLS) -> Tensor:
+    """The stream (uint8 [bytes]) of `symbols` (int8, uint8 or int16, any shape), in the cheapest model."""
+    prefix = ops.stream_prefix(ops.histogram(symbols)[0], symbols.dtype, chunk_symbols)
+    return torch.cat(assemble_stream(prefix, [encode_piece(symbols, prefix, chunk_symbols)]))
+
+
+def decode_stream(stream: Tensor, numel: int, dtype: torch.dtype) -> Tensor:
+    """The `numel` symbols (flat) of a stream. The caller bounds `numel`: a constant stream of two bytes may stand for any number of symbols."""
+    layout, directory = ops.stream_layout(stream, numel, dtype)
+    model, chunk_symbols, table_begin, table_end, payload_begin = layout.tolist()
+    if model == Model.RAW:
+        return _symbols(stream[payload_begin:], dtype)
+    if model == Model.CONSTANT:
+        return _symbols(stream[payload_begin:], dtype).expand(numel).clone()
+    return ops.decode(stream[payload_begin:], directory, stream[table_begin:table_end], numel, chunk_symbols, dtype)
+
+
+def _symbols(raw: Tensor, dtype: torch.dtype) -> Tensor:
+    # clone: memory of its own, and aligned as the dtype demands
+    return raw.clone().view(dtype)
