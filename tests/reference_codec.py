@@ -42,7 +42,7 @@ def decode_stream(data: bytes, numel: int, symbol_type: str) -> list[int]:
     """The `numel` symbols of the stream `data`, whose symbol type is 'i8', 'u8' or 'i16'. Raises `Corrupted`."""
     check(len(data) >= 1, "StreamTruncated")
     model, body = data[0], data[1:]
-    check(model <= 2, "UnknownModel")
+    check(model <= 3, "UnknownModel")
     if model == 0:
         check(len(body) == numel * SYMBOL_TYPES[symbol_type][0], "BodySizeMismatch")
         return plain_symbols(body, symbol_type)
@@ -50,7 +50,7 @@ def decode_stream(data: bytes, numel: int, symbol_type: str) -> list[int]:
     if model == 1:
         check(len(body) == SYMBOL_TYPES[symbol_type][0], "BodySizeMismatch")
         return plain_symbols(body, symbol_type) * numel
-    return decode_order0(body, numel, symbol_type)
+    return decode_order0(body, numel, symbol_type, several=model == 3)
 
 
 def plain_symbols(body: bytes, symbol_type: str) -> list[int]:
@@ -58,11 +58,11 @@ def plain_symbols(body: bytes, symbol_type: str) -> list[int]:
     return [int.from_bytes(body[i : i + size], "little", signed=lowest < 0) for i in range(0, len(body), size)]
 
 
-def decode_order0(body: bytes, numel: int, symbol_type: str) -> list[int]:
-    check(len(body) >= 4, "StreamTruncated")
-    chunk_symbols = int.from_bytes(body[:4], "little")
+def decode_order0(body: bytes, numel: int, symbol_type: str, several: bool) -> list[int]:
+    chunk_symbols, position = read_varint(body) if several else (numel, 0)
     check(1 <= chunk_symbols <= MAX_CHUNK_SYMBOLS, "ChunkSizeOutOfRange")
-    table, position = read_table(body, 4, symbol_type)
+    check(not several or chunk_symbols < numel, "ChunkSizeOutOfRange")
+    table, position = read_table(body, position, symbol_type)
     directory, position = read_directory(body, position, numel, chunk_symbols)
     slots = slot_table(table)
     symbols: list[int] = []
@@ -71,6 +71,17 @@ def decode_order0(body: bytes, numel: int, symbol_type: str) -> list[int]:
         symbols += decode_chunk(chunk, min(chunk_symbols, numel - len(symbols)), tail, slots)
         position += 2 * words
     return symbols
+
+
+def read_varint(body: bytes) -> tuple[int, int]:
+    """chunk_symbols, and the position behind it."""
+    value = 0
+    for at in range(3):
+        check(at < len(body), "StreamTruncated")
+        value |= (body[at] & 127) << 7 * at
+        if body[at] < 128:
+            return value, at + 1
+    raise Corrupted("ChunkSizeOutOfRange")
 
 
 # ---- 2. Bits ----
@@ -129,28 +140,39 @@ def read_table(data: bytes, position: int, symbol_type: str) -> tuple[Table, int
     """The table that begins at byte `position` of `data`, and the position of the byte behind it."""
     reader = BitReader(data, position, "TableTruncated")
     first_value = reader.seg(4)
-    core_size = reader.bits(8) + 1
+    symmetric = reader.bits(1) == 1
+    check(not symmetric or -256 < first_value <= 0, "AlphabetTooLarge")
+    core_size = 1 - 2 * first_value if symmetric else reader.bits(8) + 1
     has_escape = reader.bits(1) == 1
     check(core_size + has_escape <= 256, "AlphabetTooLarge")
     raw_bits = reader.bits(4) + 1 if has_escape else 0
-    raw_min = reader.seg(4) if has_escape else 0
+    raw_min = 0
+    if has_escape:
+        sent = reader.bits(1) == 1
+        raw_min = reader.seg(4) if sent else 0 if symbol_type == "u8" else -(1 << (raw_bits - 1))
     adjust = reader.bits(3) - 4
+    mirrored = reader.bits(1) == 1
+    mirror_adjust = reader.bits(3) - 4 if mirrored else 0
 
     escape = [reader.eg(4)] if has_escape else []
     total = sum(escape)
     check(total <= SLOTS, "FrequencySumTooLarge")
     core: list[int] = []
     for i in range(core_size - 1):
-        a = core[i - 1] if i >= 1 else 0
-        b = core[i - 2] if i >= 2 else 0
-        core.append(read_predicted(reader, a, b, adjust))
+        opposite = -2 * first_value - i
+        if mirrored and 0 <= opposite < i:
+            core.append(read_residual(reader, core[opposite], mirror_adjust))
+        else:
+            a = core[i - 1] if i >= 1 else 0
+            b = core[i - 2] if i >= 2 else 0
+            core.append(read_residual(reader, min(2 * a, max(a >> 1, a * a // max(1, b))), adjust))
         total += core[i]
         check(total <= SLOTS, "FrequencySumTooLarge")
     core.append(SLOTS - total)
     end = reader.end()
 
     freq = core + escape
-    check(sum(f > 0 for f in freq) >= 2 and escape != [0], "DegenerateTable")
+    check(sum(f > 0 for f in freq) >= 2 and freq[0] > 0 and escape != [0], "DegenerateTable")
     _, lowest, highest = SYMBOL_TYPES[symbol_type]
     check(lowest <= first_value and first_value + core_size - 1 <= highest, "SymbolOutOfRange")
     if has_escape:
@@ -158,9 +180,8 @@ def read_table(data: bytes, position: int, symbol_type: str) -> tuple[Table, int
     return Table(freq, first_value, core_size, has_escape, raw_bits, raw_min, adjust), end
 
 
-def read_predicted(reader: BitReader, a: int, b: int, adjust: int) -> int:
-    """A frequency behind the neighbours `a` (the one before) and `b` (the one before that)."""
-    p = min(2 * a, max(a >> 1, a * a // max(1, b)))
+def read_residual(reader: BitReader, p: int, adjust: int) -> int:
+    """A frequency that is predicted to be `p`."""
     z = reader.eg(max(0, p.bit_length() // 2 + adjust))
     if z > 2 * p:
         return z
@@ -238,23 +259,28 @@ def slot_table(table: Table) -> Slots:
 def read_directory(data: bytes, position: int, numel: int, chunk_symbols: int) -> tuple[list[tuple[int, int]], int]:
     """[(words, tail)] of every chunk, and the position of the first chunk; the chunks end where `data` does."""
     reader = BitReader(data, position, "DirectoryTruncated")
-    words_order = reader.bits(5)
-    tail_order = reader.bits(4)
+    one = numel <= chunk_symbols
+    words_order = 0 if one else reader.bits(5)
+    tail_order = 0 if one else reader.bits(4)
     directory: list[tuple[int, int]] = []
     words = tail = 0
     for begin in range(0, numel, chunk_symbols):
         symbols = min(chunk_symbols, numel - begin)
-        words += reader.seg(words_order)
-        tail += reader.seg(tail_order)
+        last = begin + symbols == numel
+        if not last:
+            words += reader.seg(words_order)
+        tail += reader.bits(11) if one else reader.seg(tail_order)
         check(0 <= tail <= min(MAX_TAIL, symbols), "TailOutOfRange")
+        if last:
+            begin_of_chunks = reader.end()
+            left = len(data) - begin_of_chunks - 2 * sum(w for w, _ in directory)
+            check(left >= 0, "PayloadTruncated")
+            check(left % 2 == 0, "PayloadTrailing")
+            words = left // 2
         fewest = 2 * LANES if tail < symbols else 1
         check(fewest <= words <= 2 * LANES + 2 * symbols, "ChunkWordsOutOfRange")
         directory.append((words, tail))
-    begin = reader.end()
-    size = 2 * sum(words for words, _ in directory)
-    check(len(data) - begin >= size, "PayloadTruncated")
-    check(len(data) - begin <= size, "PayloadTrailing")
-    return directory, begin
+    return directory, begin_of_chunks
 
 
 # ---- 6. Chunk ----

@@ -20,16 +20,28 @@ def order0_stream(
     chunks: Sequence[tuple[bytes, int]],
     *,
     adjust: int = 0,
+    mirror_adjust: int | None = None,
     words_order: int = 8,
     tail_order: int = 4,
 ) -> bytes:
     """A stream of chunks given as (bytes, tail)."""
     directory = write_directory([(len(chunk) // 2, tail) for chunk, tail in chunks], words_order=words_order, tail_order=tail_order)
-    return order0_bytes(write_table(model, adjust=adjust), directory, b"".join(chunk for chunk, _ in chunks), chunk_symbols)
+    table = write_table(model, adjust=adjust, mirror_adjust=mirror_adjust)
+    return order0_bytes(table, directory, b"".join(chunk for chunk, _ in chunks), chunk_symbols if len(chunks) > 1 else None)
 
 
-def order0_bytes(table: bytes, directory: bytes, payload: bytes, chunk_symbols: int = 65536) -> bytes:
-    return b"\x02" + chunk_symbols.to_bytes(4, "little") + table + directory + payload
+def order0_bytes(table: bytes, directory: bytes, payload: bytes, chunk_symbols: int | None = None) -> bytes:
+    """A stream of one chunk, or with `chunk_symbols` of several."""
+    header = b"\x02" if chunk_symbols is None else b"\x03" + varint(chunk_symbols)
+    return header + table + directory + payload
+
+
+def varint(value: int) -> bytes:
+    out = b""
+    while value >= 128:
+        out += bytes([value % 128 + 128])
+        value //= 128
+    return out + bytes([value])
 
 
 def encode_stream(
@@ -78,6 +90,9 @@ def random_frequencies(rng: random.Random, count: int) -> list[int]:
     if freq[large] == SLOTS:
         freq[large] -= 1
         freq[large - 1] += 1
+    if freq[0] == 0:  # illegal
+        freq[freq.index(max(freq))] -= 1
+        freq[0] = 1
     return freq
 
 
@@ -127,7 +142,7 @@ def legal_stream(seed: int, max_symbols: int = 3000) -> Forged:
             tail = 0
             chunk = encode_chunk(coder, piece, exponents=exponents)
         chunks.append((chunk, tail))
-    orders = {"adjust": rng.randrange(-4, 4), "words_order": rng.randrange(32), "tail_order": rng.randrange(16)}
+    orders = {"adjust": rng.randrange(-4, 4), "mirror_adjust": rng.choice([None, rng.randrange(-4, 4)]), "words_order": rng.randrange(32), "tail_order": rng.randrange(16)}
     return Forged(order0_stream(model, chunk_symbols, chunks, **orders), numel, symbol_type, symbols)
 
 
@@ -148,7 +163,7 @@ def illegal_table(model: Model, symbol_type: str = "i8", **fields) -> Illegal:
 
 
 def illegal_directory(
-    entries: Sequence[tuple[int, int]], numel: int = len(SYMBOLS), chunk_symbols: int = 65536, **fields
+    entries: Sequence[tuple[int, int]], numel: int = len(SYMBOLS), chunk_symbols: int | None = None, **fields
 ) -> Illegal:
     """A directory with as many bytes behind it as it announces; they begin with a legal chunk."""
     size = 2 * sum(max(words, 0) for words, _ in entries)
@@ -169,8 +184,10 @@ def chunk_with(state: int) -> bytes:
 
 
 LEGAL = order0_stream(MODEL, 65536, [(CHUNK, 0)])
-TABLE_END = 5 + len(write_table(MODEL))
+TABLE_END = 1 + len(write_table(MODEL))
 DIRECTORY_END = len(LEGAL) - len(CHUNK)
+TWO = order0_stream(MODEL, 80, [(CHUNK, 0)] * 2)
+TWO_TABLE_END = 2 + len(write_table(MODEL))
 RAW16_CHUNK = encode_chunk(Coder(RAW16), [(1, 12345)], exponents=[20] * LANES)
 WIDE = len(CHUNK) // 2
 
@@ -178,9 +195,9 @@ WIDE = len(CHUNK) // 2
 ILLEGAL: dict[str, Callable[[], Illegal]] = {
     "StreamTruncated: empty": lambda: (b"", 3, "i8"),
     "StreamTruncated: empty, no symbols": lambda: (b"", 0, "i8"),
-    "StreamTruncated: no chunk_symbols": lambda: (b"\x02", 3, "i8"),
-    "StreamTruncated: 3 bytes of chunk_symbols": lambda: cut(LEGAL, 4),
-    "UnknownModel: 3": lambda: (b"\x03" + LEGAL[1:], len(SYMBOLS), "i8"),
+    "StreamTruncated: no chunk_symbols": lambda: (b"\x03", 3, "i8"),
+    "StreamTruncated: in chunk_symbols": lambda: (b"\x03\x80\x80", 3, "i8"),
+    "UnknownModel: 4": lambda: (b"\x04" + LEGAL[1:], len(SYMBOLS), "i8"),
     "UnknownModel: 255": lambda: (b"\xff", 0, "u8"),
     "BodySizeMismatch: raw, short": lambda: (plain_stream(0, [1, 2], "i8"), 3, "i8"),
     "BodySizeMismatch: raw, long": lambda: (plain_stream(0, [1, 2, 3, 4], "u8"), 3, "u8"),
@@ -190,26 +207,31 @@ ILLEGAL: dict[str, Callable[[], Illegal]] = {
     "BodySizeMismatch: constant, two": lambda: (plain_stream(1, [5, 5], "i8"), 2, "i8"),
     "BodySizeMismatch: constant, half a symbol": lambda: (b"\x01\x05", 3, "i16"),
     "EmptyStreamModel: constant": lambda: (plain_stream(1, [5], "i8"), 0, "i8"),
-    "EmptyStreamModel: order0": lambda: (order0_stream(MODEL, 65536, []), 0, "i8"),
-    "ChunkSizeOutOfRange: 0": lambda: (LEGAL[:1] + bytes(4) + LEGAL[5:], len(SYMBOLS), "i8"),
-    "ChunkSizeOutOfRange: 2^20 + 1": lambda: (LEGAL[:1] + b"\x01\x00\x10\x00" + LEGAL[5:], len(SYMBOLS), "i8"),
-    "ChunkSizeOutOfRange: 2^32 - 1": lambda: (LEGAL[:1] + b"\xff" * 4 + LEGAL[5:], len(SYMBOLS), "i8"),
-    "TableTruncated: no table": lambda: cut(LEGAL, 5),
-    "TableTruncated: in a field": lambda: cut(LEGAL, 7),
+    "EmptyStreamModel: order0, one chunk": lambda: (LEGAL, 0, "i8"),
+    "EmptyStreamModel: order0": lambda: (order0_bytes(b"", b"", b"", 80), 0, "i8"),
+    "ChunkSizeOutOfRange: one chunk of 2^20 + 1": lambda: (LEGAL, (1 << 20) + 1, "i8"),
+    "ChunkSizeOutOfRange: 0": lambda: (b"\x03\x00" + LEGAL[1:], 1 << 30, "i8"),
+    "ChunkSizeOutOfRange: numel": lambda: (b"\x03\x50" + LEGAL[1:], 80, "i8"),
+    "ChunkSizeOutOfRange: 2^20 + 1": lambda: (b"\x03" + varint((1 << 20) + 1) + LEGAL[1:], 1 << 30, "i8"),
+    "ChunkSizeOutOfRange: 4 bytes": lambda: (b"\x03\x80\x80\x80\x01" + LEGAL[1:], 1 << 30, "i8"),
+    "TableTruncated: no table": lambda: cut(LEGAL, 1),
+    "TableTruncated: in a field": lambda: cut(LEGAL, 3),
     "TableTruncated: in the last frequency": lambda: cut(LEGAL, TABLE_END - 1),
     **{
         f"BadExpGolomb: table, {what}": lambda at=at: illegal_table(MODEL, bad_code_at=at)
         for at, what in enumerate(["first_value", "raw_min", "escape", "first frequency", "second frequency"])
     },
+    "AlphabetTooLarge: symmetric, 1": lambda: illegal_table(MODEL._replace(first_value=1), symmetric=True),
+    "AlphabetTooLarge: symmetric, huge": lambda: illegal_table(MODEL._replace(first_value=-(1 << 27)), symmetric=True),
     "AlphabetTooLarge: 257": lambda: illegal_table(Model([15] * 255 + [1], -128, Escape(270, 8, -128))),
     "FrequencySumTooLarge: one": lambda: illegal_table(Model([4097, 0], 0)),
     "FrequencySumTooLarge: one, huge": lambda: illegal_table(Model([(1 << 24) + 5, 0], 0)),
     "FrequencySumTooLarge: sum": lambda: illegal_table(Model([2048, 2047, 2, 0], 0)),
-    "FrequencySumTooLarge: escape": lambda: illegal_table(Model([0, 0], 0, Escape(4097, 1, 0))),
+    "FrequencySumTooLarge: escape": lambda: illegal_table(Model([1, 0], 0, Escape(4097, 1, 0))),
     "FrequencySumTooLarge: sum with escape": lambda: illegal_table(Model([2000, 97, 0], 0, Escape(2000, 1, 0))),
     "DegenerateTable: one index": lambda: illegal_table(Model([4096], 0)),
     "DegenerateTable: one positive, first": lambda: illegal_table(Model([4096, 0, 0], 0)),
-    "DegenerateTable: one positive, last": lambda: illegal_table(Model([0, 0, 4096], 0)),
+    "DegenerateTable: first 0": lambda: illegal_table(Model([0, 2048, 2048], 0)),
     "DegenerateTable: escape 4096": lambda: illegal_table(Model([0, 0], 0, Escape(4096, 1, 0))),
     "DegenerateTable: escape 0": lambda: illegal_table(Model([2000, 2096], 0, Escape(0, 1, 0))),
     "SymbolOutOfRange: core low": lambda: illegal_table(MODEL._replace(first_value=-129)),
@@ -224,28 +246,33 @@ ILLEGAL: dict[str, Callable[[], Illegal]] = {
     "NonzeroPadding: table": lambda: illegal_table(MODEL, padding="1"),
     "NonzeroPadding: directory": lambda: illegal_directory([(WIDE, 0)], padding="1"),
     "DirectoryTruncated: no directory": lambda: cut(LEGAL, TABLE_END),
-    "DirectoryTruncated: in an order": lambda: cut(LEGAL, TABLE_END + 1),
-    "DirectoryTruncated: in an entry": lambda: cut(LEGAL, DIRECTORY_END - 1),
-    "BadExpGolomb: directory": lambda: illegal_directory([(WIDE, 0)], bad_code=True),
-    "TailOutOfRange: negative": lambda: illegal_directory([(WIDE, -1)]),
+    "DirectoryTruncated: in an order": lambda: cut(TWO, TWO_TABLE_END + 1, 160),
+    "DirectoryTruncated: in an entry": lambda: cut(TWO, len(TWO) - 2 * len(CHUNK) - 1, 160),
+    "DirectoryTruncated: in the only tail": lambda: cut(LEGAL, DIRECTORY_END - 1),
+    "BadExpGolomb: directory": lambda: illegal_directory([(WIDE, 0), (WIDE, 0)], 160, chunk_symbols=80, bad_code=True),
+    "TailOutOfRange: negative": lambda: illegal_directory([(WIDE, -1), (WIDE, 0)], 160, chunk_symbols=80),
     "TailOutOfRange: 1025": lambda: illegal_directory([(WIDE, 1025)], numel=5000),
     "TailOutOfRange: above the symbols": lambda: illegal_directory([(WIDE, 81)]),
     "TailOutOfRange: above the last chunk's": lambda: illegal_directory([(WIDE, 17), (WIDE, 17)], 96, chunk_symbols=80),
-    "ChunkWordsOutOfRange: negative": lambda: illegal_directory([(WIDE, 0), (-1, 0)], 160, chunk_symbols=80),
+    "ChunkWordsOutOfRange: negative": lambda: illegal_directory([(-1, 0), (WIDE, 0)], 160, chunk_symbols=80),
+    "ChunkWordsOutOfRange: nothing left": lambda: cut(LEGAL, DIRECTORY_END),
     "ChunkWordsOutOfRange: 0, wide": lambda: illegal_directory([(0, 0)]),
     "ChunkWordsOutOfRange: 0, narrow": lambda: illegal_directory([(0, 80)]),
     "ChunkWordsOutOfRange: 63, wide": lambda: illegal_directory([(63, 79)]),
     "ChunkWordsOutOfRange: many, wide": lambda: illegal_directory([(64 + 2 * 80 + 1, 0)]),
     "ChunkWordsOutOfRange: many, narrow": lambda: illegal_directory([(64 + 2 * 80 + 1, 80)]),
     "ChunkWordsOutOfRange: huge": lambda: (
-        order0_bytes(write_table(MODEL), write_directory([(1 << 54, 0)], words_order=31), CHUNK),
-        len(SYMBOLS),
+        order0_bytes(write_table(MODEL), write_directory([(1 << 54, 0), (WIDE, 0)], words_order=31), CHUNK, 80),
+        160,
         "i8",
     ),
-    "PayloadTruncated: no chunk": lambda: cut(LEGAL, DIRECTORY_END),
-    "PayloadTruncated: a byte": lambda: cut(LEGAL, len(LEGAL) - 1),
-    "PayloadTrailing: a byte": lambda: cut(LEGAL + b"\x00", len(LEGAL) + 1),
-    "PayloadTrailing: a word": lambda: cut(LEGAL + b"\x00\x01", len(LEGAL) + 2),
+    "PayloadTruncated: the first of two": lambda: (
+        order0_bytes(write_table(MODEL), write_directory([(WIDE, 0), (WIDE, 0)]), CHUNK[:-2], 80),
+        160,
+        "i8",
+    ),
+    "PayloadTrailing: a byte less": lambda: cut(LEGAL, len(LEGAL) - 1),
+    "PayloadTrailing: a byte more": lambda: cut(LEGAL + b"\x00", len(LEGAL) + 1),
     "StateOutOfRange: 0": lambda: illegal_chunk(chunk_with(state=0)),
     "StateOutOfRange: 2^16 - 1": lambda: illegal_chunk(chunk_with(state=0xFFFF)),
     "StateOutOfRange: an idle lane": lambda: illegal_chunk(RAW16_CHUNK[:124] + bytes(4) + RAW16_CHUNK[128:], 0, 1, RAW16),

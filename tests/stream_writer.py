@@ -62,8 +62,17 @@ class Model(NamedTuple):
         return self.core + ([self.escape.freq] if self.escape else [])
 
 
-def write_table(model: Model, *, adjust: int = 0, padding: str = "0", bad_code_at: int | None = None) -> bytes:
-    """The coded table. `bad_code_at` replaces that EG code, counted from 0, by one of 25 leading zero bits."""
+def write_table(
+    model: Model,
+    *,
+    adjust: int = 0,
+    mirror_adjust: int | None = None,
+    padding: str = "0",
+    bad_code_at: int | None = None,
+    default_raw_min: int | None = None,
+    symmetric: bool | None = None,
+) -> bytes:
+    """The coded table, mirrored if there is a `mirror_adjust`; a raw_min that equals `default_raw_min` is not sent. `bad_code_at` replaces that EG code, counted from 0, by one of 25 leading zero bits."""
     writer = BitWriter()
     codes = 0
 
@@ -77,19 +86,30 @@ def write_table(model: Model, *, adjust: int = 0, padding: str = "0", bad_code_a
         codes += 1
 
     code(writer.seg, model.first_value, 4)
-    writer.bits(len(model.core) - 1, 8)
+    symmetric = len(model.core) == 1 - 2 * model.first_value if symmetric is None else symmetric
+    writer.bits(symmetric, 1)
+    if not symmetric:
+        writer.bits(len(model.core) - 1, 8)
     writer.bits(model.escape is not None, 1)
     if model.escape:
         writer.bits(model.escape.raw_bits - 1, 4)
-        code(writer.seg, model.escape.raw_min, 4)
+        sent = model.escape.raw_min != default_raw_min or bad_code_at is not None
+        writer.bits(sent, 1)
+        if sent:
+            code(writer.seg, model.escape.raw_min, 4)
     writer.bits(adjust + 4, 3)
+    writer.bits(mirror_adjust is not None, 1)
+    if mirror_adjust is not None:
+        writer.bits(mirror_adjust + 4, 3)
     if model.escape:
         code(writer.eg, model.escape.freq, 4)
     a = b = 0
-    for v in model.core[:-1]:
-        p = min(2 * a, max(a >> 1, a * a // max(1, b)))
+    for i, v in enumerate(model.core[:-1]):
+        p, order = min(2 * a, max(a >> 1, a * a // max(1, b))), adjust
+        if mirror_adjust is not None and 0 <= -2 * model.first_value - i < i:
+            p, order = model.core[-2 * model.first_value - i], mirror_adjust
         z = v if v > 2 * p else 2 * (v - p) - 1 if v > p else 2 * (p - v)
-        code(writer.eg, z, max(0, p.bit_length() // 2 + adjust))
+        code(writer.eg, z, max(0, p.bit_length() // 2 + order))
         a, b = v, a
     return writer.to_bytes(padding)
 
@@ -102,16 +122,20 @@ def write_directory(
     padding: str = "0",
     bad_code: bool = False,
 ) -> bytes:
-    """The coded (words, tail) of every chunk. `bad_code`: the first EG code has 25 leading zero bits."""
+    """The coded (words, tail) of every chunk; the words of the last are not sent. `bad_code`: the first EG code has 25 leading zero bits."""
     writer = BitWriter()
+    if len(entries) == 1:
+        writer.bits(entries[0][1], 11)
+        return writer.to_bytes(padding)
     writer.bits(words_order, 5)
     writer.bits(tail_order, 4)
     if bad_code:
         writer.bits(1, 26)
         writer.bits(0, 25 + words_order)
     words_before = tail_before = 0
-    for words, tail in entries:
-        writer.seg(words - words_before, words_order)
+    for i, (words, tail) in enumerate(entries):
+        if i + 1 < len(entries):
+            writer.seg(words - words_before, words_order)
         writer.seg(tail - tail_before, tail_order)
         words_before, tail_before = words, tail
     return writer.to_bytes(padding)

@@ -20,6 +20,10 @@ class InvalidArgumentError(AnsError, ValueError):
     """The caller passed something that the function does not take."""
 
 
+class SymbolNotInTableError(AnsError, ValueError):
+    """A symbol has no slot in the table that is to code it, and no escape reaches it."""
+
+
 class NotFiniteError(AnsError, ValueError):
     """A tensor to be quantized holds NaN or infinity."""
 
@@ -271,7 +275,7 @@ class LeafCountMismatchError(CorruptError):
 
 BY_NAME: dict[str, type[AnsError]] = {
     cls.__name__.removesuffix("Error"): cls
-    for cls in (InvalidArgumentError, NotFiniteError, UnsupportedDtypeError, LimitExceededError, *CorruptError.__subclasses__())
+    for cls in (InvalidArgumentError, NotFiniteError, SymbolNotInTableError, UnsupportedDtypeError, LimitExceededError, *CorruptError.__subclasses__())
 }
 """Class of each name: of all "Corrupted if" lines, and of what operators report besides."""
 

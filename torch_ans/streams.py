@@ -22,10 +22,18 @@ class Model(IntEnum):
 
     RAW = 0
     CONSTANT = 1
-    ORDER0 = 2
+    ORDER0_ONE_CHUNK = 2
+    ORDER0 = 3
 
 
-_ORDER0_HEADER = 5  # model byte and chunk_symbols
+def _order0_table(prefix: Tensor) -> Tensor:
+    """The table in the prefix of an order0 stream: behind the model byte and, for several chunks, a varint."""
+    begin = 1
+    if prefix[0] == Model.ORDER0:
+        while int(prefix[begin]) >= 128:
+            begin += 1
+        begin += 1
+    return prefix[begin:]
 
 
 def stream_model(prefix: Tensor) -> Model:
@@ -42,13 +50,13 @@ def encode_piece(symbols: Tensor, prefix: Tensor, chunk_symbols: int) -> ops.Enc
         return ops.Encoded(torch.empty(0, dtype=torch.uint8), no_chunks)
     if model is Model.RAW:
         return ops.Encoded(symbols.contiguous().view(-1).view(torch.uint8), no_chunks)
-    return ops.encode(symbols, prefix[_ORDER0_HEADER:], chunk_symbols)
+    return ops.encode(symbols, _order0_table(prefix), chunk_symbols)
 
 
 def assemble_stream(prefix: Tensor, pieces: Sequence[ops.Encoded]) -> list[Tensor]:
     """The parts (uint8 tensors, to be written one after another) of the stream with this prefix and these pieces."""
     parts = [prefix]
-    if stream_model(prefix) is Model.ORDER0:
+    if stream_model(prefix) >= Model.ORDER0_ONE_CHUNK:
         parts.append(ops.pack_directory(torch.cat([piece.directory for piece in pieces])))
     return parts + [piece.payload for piece in pieces if piece.payload.numel()]
 

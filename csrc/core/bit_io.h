@@ -11,7 +11,7 @@ namespace ans::core {
 inline int bit_length(uint32_t v) { return v == 0 ? 0 : 32 - __builtin_clz(v); }
 
 inline uint32_t fold_sign(int32_t e) { return e > 0 ? 2u * uint32_t(e) - 1 : 2u * (0u - uint32_t(e)); }
-inline int64_t unfold_sign(uint32_t z) { return (z & 1) ? int64_t(z / 2) + 1 : -int64_t(z / 2); }
+inline int64_t unfold_sign(uint64_t z) { return (z & 1) ? int64_t(z / 2) + 1 : -int64_t(z / 2); }
 
 // Bits that exp_golomb(v, order) takes.
 inline int exp_golomb_bits(uint32_t v, int order) { return 2 * bit_length((v >> order) + 1) - 1 + order; }
@@ -56,7 +56,7 @@ class BitReader {
     for (int i = 0; i < bits; ++i, ++position_) v = v << 1 | (data_[position_ >> 3] >> (7 - (position_ & 7)) & 1u);
     return v;
   }
-  uint32_t exp_golomb(int order) {
+  uint64_t exp_golomb(int order) {  // below 2^56: at most 24 leading zeros, order below 32
     int zeros = 0;
     while (status_ == Status::kOk && get(1) == 0) {
       if (++zeros > format::kMaxExpGolombZeros) fail(Status::kBadExpGolomb);
@@ -64,8 +64,7 @@ class BitReader {
     if (status_ != Status::kOk) return 0;
     const uint64_t u = (uint64_t{1} << zeros) | get(zeros);
     const uint64_t v = ((u - 1) << order) | get(order);
-    if (v > 0xFFFFFFFFu) fail(Status::kBadExpGolomb);  // order and length together exceed any legal field
-    return status_ == Status::kOk ? uint32_t(v) : 0;
+    return status_ == Status::kOk ? v : 0;
   }
   int64_t signed_exp_golomb(int order) { return unfold_sign(exp_golomb(order)); }
 

@@ -22,9 +22,10 @@ inline int64_t symbols_in_chunk(int64_t numel, int64_t chunk_symbols, int64_t ch
 // What section 5 demands of one entry.
 Status check_chunk(const ChunkEntry& entry, int64_t symbols);
 
+// The last chunk's words are not written: they follow from the stream's size.
 std::vector<uint8_t> write_directory(const ChunkEntry* entries, int64_t chunks);
 
-// Parses a directory from the front of `data` and checks every entry; `*consumed` is its size in bytes.
+// Parses the directory at the front of `data`, which ends with the stream, and checks every entry (one or more); `*consumed` is the directory's size in bytes.
 // Allocates no more than the bits at hand can announce.
 Status read_directory(const uint8_t* data, int64_t size, int64_t numel, int64_t chunk_symbols, std::vector<ChunkEntry>* entries, int64_t* consumed);
 

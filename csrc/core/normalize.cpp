@@ -79,7 +79,9 @@ Candidate make_candidate(const uint64_t* counts, format::SymbolType type, const 
   for (int k : kept) n.push_back(counts[k]);
   if (t.has_escape) {
     t.raw_bits = std::max(1, bit_length(uint32_t(escaped_max - escaped_min)));
-    t.raw_min = std::min(format::symbol_min(type) + escaped_min, format::symbol_max(type) + 1 - (1 << t.raw_bits));
+    const int32_t low = format::symbol_min(type) + escaped_min, high = format::symbol_min(type) + escaped_max;
+    const int32_t usual = default_raw_min(type, t.raw_bits);  // costs nothing to send
+    t.raw_min = usual <= low && high < usual + (1 << t.raw_bits) ? usual : std::min(low, format::symbol_max(type) + 1 - (1 << t.raw_bits));
     n.push_back(escaped);
   }
   std::vector<uint16_t> freq(n.size());
@@ -88,7 +90,7 @@ Candidate make_candidate(const uint64_t* counts, format::SymbolType type, const 
   for (size_t i = 0; i < n.size(); ++i) sum += Wide{n[i]} * code_length(freq[i]);
   for (size_t i = 0; i < kept.size(); ++i) t.freq[size_t(kept[i] - kept.front())] = freq[i];
   if (t.has_escape) t.freq[size_t(t.core_size)] = freq.back();
-  c.bits = uint64_t(sum >> kLog2FractionBits) + escaped * uint64_t(t.raw_bits) + uint64_t(table_bits(t));
+  c.bits = uint64_t(sum >> kLog2FractionBits) + escaped * uint64_t(t.raw_bits) + uint64_t(table_bits(t, type));
   return c;
 }
 
@@ -217,14 +219,18 @@ std::vector<uint8_t> stream_prefix(const uint64_t* counts, format::SymbolType ty
     return out;
   }
   const FrequencyTable table = build_table(counts, type);
-  const std::vector<uint8_t> coded = write_table(table);
+  const std::vector<uint8_t> coded = write_table(table, type);
   // Lanes and directory: about 9 bytes for a wide chunk, 3 for a narrow one.
   const uint64_t chunks = (total + uint64_t(chunk_symbols) - 1) / uint64_t(chunk_symbols);
   const uint64_t per_chunk = std::min<uint64_t>(total, uint64_t(chunk_symbols)) <= uint64_t(format::kMaxTail) ? 3 : 9;
-  const uint64_t order0 = 4 + coded.size() + 2 + coded_bits(counts, type, table) / 8 + chunks * per_chunk;
+  const uint64_t order0 = coded.size() + 2 + coded_bits(counts, type, table) / 8 + chunks * per_chunk;
   if (order0 >= total * uint64_t(format::symbol_bytes(type))) return tag(format::Model::kRaw);
-  std::vector<uint8_t> out = tag(format::Model::kOrder0);
-  for (int k = 0; k < 4; ++k) out.push_back(uint8_t(uint64_t(chunk_symbols) >> (8 * k)));
+  std::vector<uint8_t> out = tag(chunks == 1 ? format::Model::kOrder0OneChunk : format::Model::kOrder0);
+  if (chunks > 1) {  // chunk_symbols as a varint
+    uint64_t rest = uint64_t(chunk_symbols);
+    for (; rest >= 128; rest >>= 7) out.push_back(uint8_t(rest | 128));
+    out.push_back(uint8_t(rest));
+  }
   out.insert(out.end(), coded.begin(), coded.end());
   return out;
 }

@@ -17,40 +17,66 @@ int residual_order(int prediction, int adjust) { return std::max(0, bit_length(u
 uint32_t fold_around(int v, int prediction) {
   return v > 2 * prediction ? uint32_t(v) : fold_sign(v - prediction);
 }
-int unfold_around(uint32_t z, int prediction) {
-  return z > 2 * uint32_t(prediction) ? int(z) : prediction + int(unfold_sign(z));
+int64_t unfold_around(uint64_t z, int prediction) {
+  return z > 2 * uint64_t(prediction) ? int64_t(z) : prediction + unfold_sign(z);
 }
 
-// Calls visit(z, order) for every predicted frequency.
+// How the frequencies of one table are predicted.
+struct Prediction {
+  int adjust = 0;
+  bool mirrored = false;  // from the symbol of opposite sign, where that is known: weights are symmetric
+  int mirror_adjust = 0;
+};
+
+struct Predicted {
+  int value, order;
+};
+
+// The prediction of freq[i] from those before it.
+Predicted predict_at(const Prediction& p, const FrequencyTable& table, int i) {
+  const int64_t opposite = -2 * int64_t(table.first_value) - i;
+  if (p.mirrored && opposite >= 0 && opposite < i) {
+    const int value = table.freq[size_t(opposite)];
+    return {value, residual_order(value, p.mirror_adjust)};
+  }
+  const int value = predict(i > 0 ? table.freq[size_t(i - 1)] : 0, i > 1 ? table.freq[size_t(i - 2)] : 0);
+  return {value, residual_order(value, p.adjust)};
+}
+
+// Calls visit(z, order, from the mirror) for every predicted frequency.
 template <class Visit>
-void visit_residuals(const FrequencyTable& table, int adjust, Visit visit) {
-  int a = 0, b = 0;
+void visit_residuals(const FrequencyTable& table, const Prediction& prediction, Visit visit) {
   for (int i = 0; i + 1 < table.core_size; ++i) {
-    const int v = table.freq[size_t(i)], p = predict(a, b);
-    visit(fold_around(v, p), residual_order(p, adjust));
-    b = a;
-    a = v;
+    const Predicted p = predict_at(prediction, table, i);
+    visit(fold_around(table.freq[size_t(i)], p.value), p.order, i);
   }
 }
 
-int residual_bits(const FrequencyTable& table, int adjust) {
-  int bits = 0;
-  visit_residuals(table, adjust, [&](uint32_t z, int order) { bits += exp_golomb_bits(z, order); });
-  return bits;
-}
-
-int best_adjust(const FrequencyTable& table, int* bits) {
-  int best = 0;
-  *bits = residual_bits(table, best);
-  for (int adjust = -kAdjustBias; adjust < kAdjustBias; ++adjust) {
-    const int n = residual_bits(table, adjust);
-    if (n < *bits) {
+// The cheapest prediction, and the bits of all residuals and of its own fields. The two adjustments act on different symbols: each is chosen for itself.
+Prediction best_prediction(const FrequencyTable& table, int* bits) {
+  Prediction best;
+  *bits = -1;
+  for (const bool mirrored : {false, true}) {
+    int adjust_bits[2 * kAdjustBias] = {}, mirror_bits[2 * kAdjustBias] = {};
+    for (int k = 0; k < 2 * kAdjustBias; ++k) {
+      const Prediction p{k - kAdjustBias, mirrored, k - kAdjustBias};
+      visit_residuals(table, p, [&](uint32_t z, int order, int i) {
+        const int64_t opposite = -2 * int64_t(table.first_value) - i;
+        (mirrored && opposite >= 0 && opposite < i ? mirror_bits : adjust_bits)[k] += exp_golomb_bits(z, order);
+      });
+    }
+    const int a = int(std::min_element(adjust_bits, adjust_bits + 2 * kAdjustBias) - adjust_bits);
+    const int m = int(std::min_element(mirror_bits, mirror_bits + 2 * kAdjustBias) - mirror_bits);
+    const int n = adjust_bits[a] + 4 + (mirrored ? mirror_bits[m] + 3 : 0);
+    if (*bits < 0 || n < *bits) {
       *bits = n;
-      best = adjust;
+      best = {a - kAdjustBias, mirrored, m - kAdjustBias};
     }
   }
   return best;
 }
+
+bool is_symmetric(const FrequencyTable& table) { return table.core_size == 1 - 2 * int64_t(table.first_value); }
 
 bool in_range(int64_t value, format::SymbolType type) {
   return value >= format::symbol_min(type) && value <= format::symbol_max(type);
@@ -58,29 +84,36 @@ bool in_range(int64_t value, format::SymbolType type) {
 
 }  // namespace
 
-int table_bits(const FrequencyTable& table) {
+int32_t default_raw_min(format::SymbolType type, int raw_bits) { return type == format::SymbolType::kU8 ? 0 : -(1 << (raw_bits - 1)); }
+
+int table_bits(const FrequencyTable& table, format::SymbolType type) {
   int bits;
-  best_adjust(table, &bits);
-  bits += exp_golomb_bits(fold_sign(table.first_value), 4) + 8 + 1 + 3;
+  best_prediction(table, &bits);
+  bits += exp_golomb_bits(fold_sign(table.first_value), 4) + 1 + (is_symmetric(table) ? 0 : 8) + 1;
   if (table.has_escape)
-    bits += 4 + exp_golomb_bits(fold_sign(table.raw_min), 4) + exp_golomb_bits(table.freq[size_t(table.core_size)], 4);
+    bits += 5 + (table.raw_min == default_raw_min(type, table.raw_bits) ? 0 : exp_golomb_bits(fold_sign(table.raw_min), 4)) + exp_golomb_bits(table.freq[size_t(table.core_size)], 4);
   return bits;
 }
 
-std::vector<uint8_t> write_table(const FrequencyTable& table) {
+std::vector<uint8_t> write_table(const FrequencyTable& table, format::SymbolType type) {
   BitWriter out;
   out.signed_exp_golomb(table.first_value, 4);
-  out.put(uint32_t(table.core_size - 1), 8);
+  out.put(is_symmetric(table), 1);
+  if (!is_symmetric(table)) out.put(uint32_t(table.core_size - 1), 8);
   out.put(table.has_escape, 1);
   if (table.has_escape) {
     out.put(uint32_t(table.raw_bits - 1), 4);
-    out.signed_exp_golomb(table.raw_min, 4);
+    const bool sent = table.raw_min != default_raw_min(type, table.raw_bits);
+    out.put(sent, 1);
+    if (sent) out.signed_exp_golomb(table.raw_min, 4);
   }
   int bits;
-  const int adjust = best_adjust(table, &bits);
-  out.put(uint32_t(adjust + kAdjustBias), 3);
+  const Prediction prediction = best_prediction(table, &bits);
+  out.put(uint32_t(prediction.adjust + kAdjustBias), 3);
+  out.put(prediction.mirrored, 1);
+  if (prediction.mirrored) out.put(uint32_t(prediction.mirror_adjust + kAdjustBias), 3);
   if (table.has_escape) out.exp_golomb(table.freq[size_t(table.core_size)], 4);
-  visit_residuals(table, adjust, [&](uint32_t z, int order) { out.exp_golomb(z, order); });
+  visit_residuals(table, prediction, [&](uint32_t z, int order, int) { out.exp_golomb(z, order); });
   return out.bytes();
 }
 
@@ -88,45 +121,48 @@ Status read_table(const uint8_t* data, int64_t size, format::SymbolType type, Fr
   BitReader in(data, size, Status::kTableTruncated);
   *table = FrequencyTable{};
   const int64_t first_value = in.signed_exp_golomb(4);
-  table->core_size = int(in.get(8)) + 1;
+  const bool symmetric = in.get(1) != 0;
+  if (in.status() != Status::kOk) return in.status();
+  if (symmetric && (first_value > 0 || first_value <= -format::kMaxAlphabet)) return Status::kAlphabetTooLarge;
+  table->core_size = symmetric ? int(1 - 2 * first_value) : int(in.get(8)) + 1;
   table->has_escape = in.get(1) != 0;
   int64_t raw_min = 0;
   if (table->has_escape) {
     table->raw_bits = int(in.get(4)) + 1;
-    raw_min = in.signed_exp_golomb(4);
+    raw_min = in.get(1) != 0 ? in.signed_exp_golomb(4) : default_raw_min(type, table->raw_bits);
   }
-  const int adjust = int(in.get(3)) - kAdjustBias;
+  Prediction prediction;
+  prediction.adjust = int(in.get(3)) - kAdjustBias;
+  prediction.mirrored = in.get(1) != 0;
+  if (prediction.mirrored) prediction.mirror_adjust = int(in.get(3)) - kAdjustBias;
   if (in.status() != Status::kOk) return in.status();
   if (table->alphabet_size() > format::kMaxAlphabet) return Status::kAlphabetTooLarge;
 
   int64_t rest = kSlots;
   if (table->has_escape) {
-    const uint32_t f = in.exp_golomb(4);
+    const uint64_t f = in.exp_golomb(4);
     if (in.status() != Status::kOk) return in.status();
-    if (f > uint32_t(kSlots)) return Status::kFrequencySumTooLarge;
+    if (f > uint64_t(kSlots)) return Status::kFrequencySumTooLarge;
     table->freq[size_t(table->core_size)] = uint16_t(f);
-    rest -= f;
+    rest -= int64_t(f);
   }
-  int a = 0, b = 0, positive = table->has_escape ? 1 : 0;
+  if (!in_range(first_value, type) || !in_range(first_value + table->core_size - 1, type)) return Status::kSymbolOutOfRange;
+  table->first_value = int32_t(first_value);
+  int positive = table->has_escape ? 1 : 0;
   for (int i = 0; i + 1 < table->core_size; ++i) {
-    const int p = predict(a, b);
-    const uint32_t z = in.exp_golomb(residual_order(p, adjust));
+    const Predicted p = predict_at(prediction, *table, i);
+    const uint64_t z = in.exp_golomb(p.order);
     if (in.status() != Status::kOk) return in.status();
-    if (z > 2u * kSlots) return Status::kFrequencySumTooLarge;
-    const int v = unfold_around(z, p);
+    const int64_t v = unfold_around(z, p.value);
     rest -= v;
     if (rest < 0) return Status::kFrequencySumTooLarge;
     table->freq[size_t(i)] = uint16_t(v);
     positive += v > 0;
-    b = a;
-    a = v;
   }
   table->freq[size_t(table->core_size - 1)] = uint16_t(rest);
   positive += rest > 0;
   if (positive < 2 || table->freq[0] == 0 || (table->has_escape && table->freq[size_t(table->core_size)] == 0)) return Status::kDegenerateTable;
 
-  if (!in_range(first_value, type) || !in_range(first_value + table->core_size - 1, type)) return Status::kSymbolOutOfRange;
-  table->first_value = int32_t(first_value);
   if (table->has_escape) {
     if (!in_range(raw_min, type) || !in_range(raw_min + (int64_t{1} << table->raw_bits) - 1, type)) return Status::kSymbolOutOfRange;
     table->raw_min = int32_t(raw_min);

@@ -5,7 +5,7 @@
 namespace ans::format {
 
 // Section 1: the first byte of a stream.
-enum class Model : uint8_t { kRaw = 0, kConstant = 1, kOrder0 = 2 };
+enum class Model : uint8_t { kRaw = 0, kConstant = 1, kOrder0OneChunk = 2, kOrder0 = 3 };
 
 enum class SymbolType : uint8_t { kI8, kU8, kI16 };
 constexpr int symbol_bytes(SymbolType type) { return type == SymbolType::kI16 ? 2 : 1; }
@@ -40,6 +40,7 @@ constexpr int kWordBits = 16;
 constexpr uint32_t kStateLowerBound = 1u << kWordBits;
 constexpr int kStateWords = 2 * kLanes;  // 16-bit words that the initial states of a wide chunk take
 constexpr int kMaxTail = 1024;
+constexpr int kTailBits = 11;  // of the only entry of a directory
 
 // Section 5: no chunk is longer (two words for a symbol that is escaped with 16 raw bits).
 constexpr int64_t max_chunk_words(int64_t symbols) { return kStateWords + 2 * symbols; }

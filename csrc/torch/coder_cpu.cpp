@@ -71,7 +71,7 @@ core::FrequencyTable parse_table(const char* op, const Tensor& table, SymbolType
 Tensor build_table_cpu(const Tensor& counts, ScalarType symbol_dtype) {
   constexpr const char* kOp = "build_table";
   const SymbolType type = symbol_type(kOp, symbol_dtype);
-  return bytes_tensor(counts, core::write_table(core::build_table(check_counts(kOp, counts, type).data(), type)));
+  return bytes_tensor(counts, core::write_table(core::build_table(check_counts(kOp, counts, type).data(), type), type));
 }
 
 std::tuple<Tensor, Tensor> table_frequencies_cpu(const Tensor& table, ScalarType symbol_dtype) {
@@ -268,20 +268,24 @@ std::tuple<Tensor, Tensor> stream_layout_cpu(const Tensor& stream, int64_t numel
     if (model == format::Model::kConstant) {
       require(size - 1 == width, Status::kBodySizeMismatch, "a constant stream holds one symbol");
     } else {
-      require(size >= 5, Status::kStreamTruncated, "the stream ends in its header");
-      layout[1] = int64_t(p[1]) | int64_t(p[2]) << 8 | int64_t(p[3]) << 16 | int64_t(p[4]) << 24;
-      require(layout[1] >= 1 && layout[1] <= format::kMaxChunkSymbols, Status::kChunkSizeOutOfRange, "chunk_symbols is out of range");
+      int64_t at = 1;
+      bool more = model == format::Model::kOrder0;
+      if (!more) layout[1] = numel;
+      for (int shift = 0; more; shift += 7, ++at) {
+        require(at < size, Status::kStreamTruncated, "the stream ends in its header");
+        require(shift < 21, Status::kChunkSizeOutOfRange, "chunk_symbols is out of range");
+        layout[1] |= int64_t(p[at] & 127) << shift;
+        more = p[at] >= 128;
+      }
+      const bool in_range = layout[1] >= 1 && layout[1] <= format::kMaxChunkSymbols && (model == format::Model::kOrder0OneChunk || layout[1] < numel);
+      require(in_range, Status::kChunkSizeOutOfRange, "chunk_symbols is out of range");
       core::FrequencyTable table;
       int64_t table_bytes = 0, directory_bytes = 0;
-      check_status(kOp, core::read_table(p + 5, size - 5, type, &table, &table_bytes), "bad table");
-      layout[2] = 5;
-      layout[3] = 5 + table_bytes;
+      check_status(kOp, core::read_table(p + at, size - at, type, &table, &table_bytes), "bad table");
+      layout[2] = at;
+      layout[3] = at + table_bytes;
       check_status(kOp, core::read_directory(p + layout[3], size - layout[3], numel, layout[1], &entries, &directory_bytes), "bad chunk directory");
       layout[4] = layout[3] + directory_bytes;
-      int64_t payload = 0;
-      for (const ChunkEntry& e : entries) payload += 2 * int64_t(e.words);
-      require(payload <= size - layout[4], Status::kPayloadTruncated, "the payload is shorter than the directory says");
-      require(payload >= size - layout[4], Status::kPayloadTrailing, "the payload is longer than the directory says");
     }
   }
   Tensor layout_out = torch::stable::new_empty(stream, {5}, ScalarType::Long);

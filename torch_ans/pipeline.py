@@ -1,0 +1,368 @@
+"""From named tensors to the entries and records of a file, on one rank or on several: the same bytes either way.
+
+What is to be done follows from names, shapes, dtypes and options (`plan`), so every rank knows it. The work is divided by its cost; only
+tensors that are large beside a rank's share are cut, and only these need an exchange between the steps (see records.py). All other
+tensors are finished one after another, each on one rank, so that their intermediate results never add up.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from . import ops, records
+from .container import record_checksum
+from .entries import DTYPE_NUMBERS, DTYPES, QUANTIZED_DTYPES, SYMBOL_TYPES, Entry, Kind, dtype_name
+from .errors import InvalidArgumentError, NotFiniteError, UnsupportedDtypeError
+from .index import MAX_REFERENCES
+from .records import EncodedPiece, EntrySpec, Form
+
+T = TypeVar("T")
+
+#: Which tensors to quantize: `select(name, tensor)`, or patterns of names.
+Select = Callable[[str, Tensor], "bool | int | None"] | str | Sequence[str]
+#: Which scale belongs to which symbols: names of scales by names of symbols, a pair of suffixes, or `ties(name of symbols)`.
+Ties = Mapping[str, str] | tuple[str, str] | Callable[[str], "str | None"]
+#: Called with the name and the bytes of every tensor that is done.
+Progress = Callable[[str, int], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How tensors are written; `compress_model` documents each."""
+
+    bits: int | None = None
+    clip_sigmas: float | str | None = None
+    select: Select | None = None
+    min_quantized_numel: int = 65536
+    chunk_symbols: int = ops.DEFAULT_CHUNK_SYMBOLS
+    ties: Ties | None = None
+
+    def __post_init__(self) -> None:
+        if self.bits is not None:
+            _check_bits(self.bits, "")
+        if not _is_int(self.chunk_symbols) or not 1 <= self.chunk_symbols <= ops.MAX_CHUNK_SYMBOLS:
+            raise InvalidArgumentError(f"chunk_symbols is {self.chunk_symbols!r}, not in 1 ... {ops.MAX_CHUNK_SYMBOLS}")
+        clip = self.clip_sigmas
+        if isinstance(clip, str) and clip != "absmax" or not isinstance(clip, str | int | float | None):
+            raise InvalidArgumentError(f'clip_sigmas is {clip!r}, neither a number nor "absmax" nor None')
+        if not isinstance(clip, str | None) and not 0 < clip < math.inf:
+            raise InvalidArgumentError(f"clip_sigmas is {clip!r}, not a positive number")
+
+    @property
+    def clip(self) -> float | None:
+        """As the operators take it: None means absmax."""
+        if self.clip_sigmas is None:
+            return ops.DEFAULT_CLIP_SIGMAS
+        return None if isinstance(self.clip_sigmas, str) else float(self.clip_sigmas)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_bits(bits: object, where: str) -> int:
+    if not isinstance(bits, int) or not _is_int(bits) or not 2 <= bits <= 8:
+        raise InvalidArgumentError(f"{where}bits is {bits!r}, not in 2 ... 8")
+    return bits
+
+
+# ---- plan ----
+
+
+def plan(names: Sequence[str], tensors: Sequence[Tensor], options: Options) -> list[EntrySpec]:
+    """One spec per tensor. Raises InvalidArgumentError or UnsupportedDtypeError, with the tensor's name, for what cannot be saved as asked."""
+    dtypes = [_checked_dtype(name, tensor) for name, tensor in zip(names, tensors)]
+    aliases = _find_aliases(tensors)
+    tied = _find_ties(names, tensors, dtypes, aliases, options.ties)
+    scaled = {target for targets in tied.values() for target in targets}
+    specs = []
+    for number, (name, tensor, dtype) in enumerate(zip(names, tensors, dtypes)):
+        shape = tuple(tensor.shape)
+        if number in aliases:
+            specs.append(EntrySpec(name, dtype, shape, refers=(aliases[number],)))
+            continue
+        bits = None if number in tied or dtype not in QUANTIZED_DTYPES or not tensor.numel() else _bits_of(name, tensor, options)
+        columns = records.row_columns(shape)
+        forms = records.lossless_forms(dtype, as_symbols=number in scaled)
+        if bits is not None:
+            forms = (Form(Kind.QUANTIZED, 0, columns, bits, options.clip),)
+        in_rows = bits is not None or tensor.dim() >= 2 and any(form.kind == Kind.SYMBOLS for form in forms)
+        components = tensor.numel() * DTYPES[DTYPE_NUMBERS[dtype]].components
+        chunk = records.chunk_length(components, columns if in_rows else 1, options.chunk_symbols)
+        specs.append(EntrySpec(name, dtype, shape, forms, chunk, tied.get(number, ())))
+    return specs
+
+
+def _checked_dtype(name: str, tensor: Tensor) -> str:
+    # Subclasses that only carry attributes are as good as tensors; those that intercept operators hold no plain memory.
+    if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        raise InvalidArgumentError(f"{name!r} is a {type(tensor).__name__}; only plain tensors can be saved (full_tensor() makes one of a DTensor)")
+    if tensor.is_quantized:
+        raise UnsupportedDtypeError(f"{name!r} has the dtype {tensor.dtype}; save int_repr() and its scales instead")
+    if tensor.layout != torch.strided or tensor.is_nested:
+        raise InvalidArgumentError(f"{name!r} is not dense ({tensor.layout}); save its parts, or to_dense()")
+    if tensor.is_meta:
+        raise InvalidArgumentError(f"{name!r} is on the meta device: it has no data")
+    try:
+        return dtype_name(tensor.dtype)
+    except UnsupportedDtypeError as cause:
+        raise UnsupportedDtypeError(f"{name!r}: {cause}") from cause
+
+
+def _find_aliases(tensors: Sequence[Tensor]) -> dict[int, int]:
+    """Number -> the first tensor that is the same memory, seen the same way."""
+    first: dict[Any, int] = {}
+    aliases = {}
+    for number, tensor in enumerate(tensors):
+        if tensor.numel():
+            flags = tensor.is_conj(), tensor.is_neg()
+            key = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), flags)
+            if (target := first.setdefault(key, number)) != number:
+                aliases[number] = target
+    return aliases
+
+
+def _find_ties(
+    names: Sequence[str], tensors: Sequence[Tensor], dtypes: Sequence[str], aliases: Mapping[int, int], ties: Ties | None
+) -> dict[int, tuple[int, ...]]:
+    """Number of a scale -> numbers of the symbols that it belongs to."""
+    number_of = {name: number for number, name in enumerate(names)}
+    scale_of: dict[int, int] = {}
+    for symbols, scale in _tied_names(names, dtypes, ties).items():
+        for name in (symbols, scale):
+            if name not in number_of:
+                raise InvalidArgumentError(f"ties: there is no tensor {name!r}")
+        if dtypes[number_of[symbols]] not in SYMBOL_TYPES:
+            raise InvalidArgumentError(f"ties: {symbols!r} is {dtypes[number_of[symbols]]}; int8, uint8 or int16 can have a tied scale")
+        if dtypes[number_of[scale]] not in QUANTIZED_DTYPES:
+            raise InvalidArgumentError(f"ties: {scale!r} is {dtypes[number_of[scale]]}; scales are floats")
+        numel, rows = tensors[number_of[symbols]].numel(), tensors[number_of[scale]].numel()
+        if rows == 0 or numel % rows:
+            raise InvalidArgumentError(f"ties: {scale!r} has {rows} scales, which do not divide the {numel} symbols of {symbols!r}")
+        target, source = (aliases.get(number_of[name], number_of[name]) for name in (symbols, scale))
+        if scale_of.setdefault(target, source) != source:
+            raise InvalidArgumentError(f"ties: {names[target]!r} has two scales, {names[scale_of[target]]!r} and {scale!r}")
+    tied: dict[int, tuple[int, ...]] = {}
+    for target, source in sorted(scale_of.items()):
+        tied[source] = (*tied.get(source, ()), target)
+        if len(tied[source]) > MAX_REFERENCES:
+            raise InvalidArgumentError(f"ties: {names[source]!r} is the scale of more than {MAX_REFERENCES} tensors")
+    return tied
+
+
+def _tied_names(names: Sequence[str], dtypes: Sequence[str], ties: Ties | None) -> Mapping[str, str]:
+    if ties is None or isinstance(ties, Mapping):
+        return ties or {}
+    if callable(ties):
+        return {name: scale for name in names if (scale := ties(name)) is not None}
+    if not isinstance(ties, tuple) or len(ties) != 2 or not all(isinstance(suffix, str) for suffix in ties) or not ties[0]:
+        raise InvalidArgumentError(f"ties is {ties!r}, neither a mapping of names, nor a pair of suffixes, nor callable")
+    suffix, scale_suffix = ties
+    dtype_of = dict(zip(names, dtypes))
+    pairs = {name: name.removesuffix(suffix) + scale_suffix for name in names if name.endswith(suffix)}
+    return {
+        name: scale for name, scale in pairs.items() if dtype_of[name] in SYMBOL_TYPES and dtype_of.get(scale) in QUANTIZED_DTYPES
+    }
+
+
+def _bits_of(name: str, tensor: Tensor, options: Options) -> int | None:
+    """Bits to quantize a float tensor to, or None to keep it."""
+    select = options.select
+    if select is None or callable(select):
+        answer = None if select is None else select(name, tensor)
+        if answer is None:
+            return options.bits if tensor.dim() >= 2 and tensor.numel() >= options.min_quantized_numel else None
+    else:
+        answer = any(fnmatch.fnmatchcase(name, pattern) for pattern in ([select] if isinstance(select, str) else select))
+    if answer is False:
+        return None
+    if answer is True and options.bits is None:
+        raise InvalidArgumentError(f"select picks {name!r}, but bits is not given")
+    return options.bits if answer is True else _check_bits(answer, f"select({name!r}): ")
+
+
+def digest(specs: Sequence[EntrySpec]) -> bytes:
+    """32 bytes that are equal on two ranks if and only if their plans are."""
+    return hashlib.blake2b(repr(list(specs)).encode(), digest_size=32).digest()
+
+
+# ---- who does what ----
+
+# Nanoseconds per component and plane or per symbol, measured on one Zen 4 core: only ratios matter.
+_QUANTIZE_COST, _SYMBOL_COST, _PLANE_COST, _COUNT_COST = 3, 2, 2, 1
+_FIXED_COST = 30_000  # per stream and form
+# A tensor is cut if it costs more than this part of a rank's share.
+_CUT_ABOVE = 4
+
+
+def cost(spec: EntrySpec) -> int:
+    """About how many nanoseconds a tensor takes."""
+    total = 0
+    for form in spec.forms:
+        planes = DTYPES[DTYPE_NUMBERS[spec.dtype]].item_bytes if form.kind == Kind.PLANES else 1
+        per_component = {Kind.PLANES: _PLANE_COST * planes, Kind.QUANTIZED: _QUANTIZE_COST}.get(form.kind, _SYMBOL_COST)
+        total += _FIXED_COST * planes + spec.components * (per_component + _COUNT_COST * planes)
+    return total
+
+
+@dataclass(frozen=True)
+class Share:
+    """Chunks of one tensor that one rank encodes."""
+
+    rank: int
+    first_chunk: int
+    last_chunk: int  # not included
+
+
+def divide(specs: Sequence[EntrySpec], world_size: int) -> list[list[Share]]:
+    """The shares of every tensor, in order of chunks (an alias has none). All tensors lie on a line, each as long as its cost, and rank r has
+    the r-th of `world_size` equal parts of it."""
+    costs = [cost(spec) for spec in specs]
+    total = sum(costs)
+    shares, begin = [], 0
+    for spec, length in zip(specs, costs):
+        chunks = max(1, spec.chunks)
+        if not spec.forms:
+            shares.append([])
+        elif chunks == 1 or length * world_size * _CUT_ABOVE <= total:
+            rank = min(world_size - 1, (begin + length // 2) * world_size // total)
+            shares.append([Share(rank, 0, chunks)])
+        else:  # the chunk nearest to where each rank's part begins
+            edges = [(rank * total - begin * world_size) * 2 * chunks + world_size * length for rank in range(world_size + 1)]
+            edges = [min(chunks, max(0, edge // (2 * world_size * length))) for edge in edges]
+            shares.append([Share(rank, *cut) for rank, cut in enumerate(zip(edges, edges[1:])) if cut[0] < cut[1]])
+        begin += length
+    return shares
+
+
+# ---- doing it ----
+
+
+class Exchange(Protocol):
+    """What ranks tell each other. Every rank calls the same methods in the same order."""
+
+    rank: int
+    world_size: int
+
+    def agree(self, error: Exception | None, same: bytes = b"", about: str = "") -> None:
+        """Returns if no rank has an error and all say the `same`; otherwise raises on all. `about` describes `same` to a reader."""
+
+    def bounds(self, bounds: Tensor) -> Tensor:
+        """float32 [n, 2]: for each of n tensors the minimum of all ranks' first and the maximum of their second values."""
+
+    def total(self, counts: Sequence[Tensor]) -> list[Tensor]:
+        """The sums of all ranks' counts (int64)."""
+
+    def gather(self, pieces: Mapping[int, EncodedPiece]) -> list[Mapping[int, EncodedPiece]]:
+        """The pieces (by number of the tensor) of all ranks on rank 0, in order of ranks; an empty list elsewhere."""
+
+
+class LocalExchange:
+    """A world of one."""
+
+    rank = 0
+    world_size = 1
+
+    def agree(self, error: Exception | None, same: bytes = b"", about: str = "") -> None:
+        if error is not None:
+            raise error
+
+    def bounds(self, bounds: Tensor) -> Tensor:
+        return bounds
+
+    def total(self, counts: Sequence[Tensor]) -> list[Tensor]:
+        return list(counts)
+
+    def gather(self, pieces: Mapping[int, EncodedPiece]) -> list[Mapping[int, EncodedPiece]]:
+        return [pieces]
+
+
+def agreed(exchange: Exchange, work: Callable[[], T]) -> T:
+    """The result of `work`, once all ranks have done theirs; if any failed, all raise, before the next collective can block."""
+    try:
+        result = work()
+    except Exception as error:
+        exchange.agree(error)
+        raise  # `agree` has raised already
+    exchange.agree(None)
+    return result
+
+
+def encode(specs: Sequence[EntrySpec], tensors: Sequence[Tensor], exchange: Exchange, progress: Progress | None) -> list[list[EncodedPiece]] | None:
+    """The pieces of every tensor on rank 0, None elsewhere."""
+    shares = divide(specs, exchange.world_size)
+    cut = [number for number, parts in enumerate(shares) if len(parts) > 1]
+    mine = {number: part for number, parts in enumerate(shares) for part in parts if part.rank == exchange.rank}
+    done: dict[int, EncodedPiece] = {}
+
+    def encode_some(numbers: Sequence[int], exchange: Exchange) -> None:
+        nothing = Share(exchange.rank, 0, 0)
+        done.update(_encode_pieces({number: mine.get(number, nothing) for number in numbers}, specs, tensors, exchange))
+        for number in numbers if progress is not None else ():
+            progress(specs[number].name, tensors[number].nbytes)
+
+    def encode_whole_tensors() -> None:
+        for number in mine.keys() - set(cut):
+            encode_some([number], LocalExchange())
+
+    if cut:
+        encode_some(cut, exchange)
+    agreed(exchange, encode_whole_tensors)
+    gathered = exchange.gather({number: done[number] for number in mine})
+    if not gathered:
+        return None
+    return [[gathered[part.rank][number] for part in parts] for number, parts in enumerate(shares)]
+
+
+def _encode_pieces(
+    shares: Mapping[int, Share], specs: Sequence[EntrySpec], tensors: Sequence[Tensor], exchange: Exchange
+) -> dict[int, EncodedPiece]:
+    """Encodes this rank's share (perhaps no chunk) of each of these tensors."""
+    pieces: dict[int, records.PlainPiece | records.QuantizedPiece] = {}
+
+    def on_each(step: Callable[[int, Any], T]) -> list[T]:
+        def run() -> list[T]:
+            results = []
+            for number, piece in pieces.items():
+                try:
+                    results.append(step(number, piece))
+                except NotFiniteError as cause:
+                    raise NotFiniteError(f"{specs[number].name!r} cannot be quantized: {cause}") from cause
+            return results
+
+        return agreed(exchange, run)
+
+    pieces.update(dict.fromkeys(shares))
+    made = on_each(lambda number, _: records.make_piece(specs[number], tensors[number], shares[number].first_chunk, shares[number].last_chunk))
+    pieces.update(zip(shares, made))
+    bounds = exchange.bounds(torch.stack(on_each(lambda _, piece: piece.scale_bounds())))
+    row = dict(zip(shares, bounds))
+    counts = on_each(lambda number, piece: piece.count(row[number]))
+    totals = iter(exchange.total([of_form for of_piece in counts for of_form in of_piece]))
+    total = {number: [next(totals) for _ in specs[number].forms] for number in shares}
+    return dict(zip(shares, on_each(lambda number, piece: piece.encode(total[number]))))
+
+
+def assemble(specs: Sequence[EntrySpec], pieces: Sequence[Sequence[EncodedPiece]], chunk_target: int) -> tuple[list[Entry], list[list[Tensor]]]:
+    """Entries, and for each its record as a list of uint8 tensors (an alias has an empty one)."""
+    entries, parts = [], []
+    for spec, of_tensor in zip(specs, pieces):
+        if not spec.forms:
+            entries.append(Entry(spec.name, Kind.ALIAS, spec.dtype, spec.shape, refers=spec.refers))
+            parts.append([])
+            continue
+        form, meta, streams = records.join_pieces(spec, of_tensor, chunk_target)
+        record = [part for stream in streams for part in stream]
+        sizes = tuple(sum(part.numel() for part in stream) for stream in streams)
+        checksum = record_checksum(part.numpy() for part in record)
+        entries.append(Entry(spec.name, form.kind, spec.dtype, spec.shape, tuple(meta), sizes, checksum, spec.refers))
+        parts.append(record)
+    return entries, parts
