@@ -5,6 +5,8 @@
 #include <cstring>
 #include <new>
 
+#include "core/huge_pages.h"
+
 namespace ans::core {
 
 class ByteBuffer {
@@ -29,6 +31,7 @@ class ByteBuffer {
     void* p = std::realloc(data_, size_t(bytes));
     if (p == nullptr) throw std::bad_alloc();
     data_ = static_cast<uint8_t*>(p);
+    advise_huge_pages(data_ + size_, bytes - size_);
     capacity_ = bytes;
   }
   void append(const void* bytes, int64_t n) {

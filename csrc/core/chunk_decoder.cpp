@@ -4,18 +4,33 @@
 #include <cstring>
 
 namespace ans::core {
-namespace {
 
-template <class Bits>
-Status decode_tail_to(const DecodeTable& table, Bits& bits, int count, uint8_t* out) {
-  if (table.symbol_bytes == 1) return decode_tail(table, bits, count, out);
-  uint16_t symbols[format::kMaxTail];  // `out` need not be aligned
-  const Status status = decode_tail(table, bits, count, symbols);
-  std::memcpy(out, symbols, 2 * size_t(count));
-  return status;
+void ChunkDecoder::put_symbol(int32_t symbol, uint8_t* out, int i) const {
+  if (table_.symbol_bytes == 1) {
+    out[i] = uint8_t(symbol);
+  } else {  // `out` need not be aligned
+    const uint16_t v = uint16_t(symbol);
+    std::memcpy(out + 2 * i, &v, 2);
+  }
 }
 
-}  // namespace
+Status ChunkDecoder::decode_pending_tails() {
+  int last = 0, common = pending_ > 0 ? tails_[0].count : 0;
+  for (int t = 0; t < pending_; ++t) {
+    if (const Status s = tails_[t].decoder.start(); s != Status::kOk) return s;
+    last = std::max(last, tails_[t].count);
+    common = std::min(common, tails_[t].count);
+  }
+  for (int i = 0; i < common; ++i)
+    for (int t = 0; t < pending_; ++t) put_symbol(tails_[t].decoder.step(table_), tails_[t].out, i);
+  for (int i = common; i < last; ++i)
+    for (int t = 0; t < pending_; ++t)
+      if (i < tails_[t].count) put_symbol(tails_[t].decoder.step(table_), tails_[t].out, i);
+  for (int t = 0; t < pending_; ++t)
+    if (const Status s = tails_[t].decoder.finish(); s != Status::kOk) return s;
+  pending_ = 0;
+  return Status::kOk;
+}
 
 // Moves the words that are left to a copy behind which there are zeros, so that some rows may run past the end before that is noticed.
 void ChunkDecoder::pad(Slot* slot) {
@@ -31,10 +46,12 @@ void ChunkDecoder::pad(Slot* slot) {
 
 Status ChunkDecoder::start(const uint8_t* bytes, const ChunkEntry& entry, int64_t symbols, uint8_t* out, Slot* slot) {
   if (entry.tail == symbols) {  // narrow
-    NarrowBits bits;
-    for (int32_t i = 0; i < entry.words; ++i) bits.append(uint32_t(bytes[2 * i] | bytes[2 * i + 1] << 8), format::kWordBits);
     slot->rows = -1;
-    return decode_tail_to(table_, bits, entry.tail, out);
+    TailDecoder<NarrowBits> tail;
+    for (int32_t i = 0; i < entry.words; ++i) tail.bits.append(uint32_t(bytes[2 * i] | bytes[2 * i + 1] << 8), format::kWordBits);
+    if (const Status s = tail.start(); s != Status::kOk) return s;
+    for (int i = 0; i < entry.tail; ++i) put_symbol(tail.step(table_), out, i);
+    return tail.finish();
   }
   std::memcpy(slot->state, bytes, sizeof slot->state);
   for (uint32_t x : slot->state)
@@ -49,10 +66,10 @@ Status ChunkDecoder::start(const uint8_t* bytes, const ChunkEntry& entry, int64_
   return Status::kOk;
 }
 
-// The partial row, the checks of a chunk's end, and its tail.
+// The partial row and the checks of a chunk's end; its tail is put on the list.
 Status ChunkDecoder::finish(Slot* slot) {
   if (const int active = int((slot->symbols - slot->tail) % format::kLanes); active > 0) {
-    if (!slot->padded) pad(slot);
+    if (!slot->padded && payload_end_ - slot->next < kMaxRowBytes + kLoadSlack) pad(slot);
     alignas(64) uint8_t row[2 * format::kLanes];
     DecodeStream stream{slot->state, slot->next, row};
     coder_.decode_partial_row(table_, &stream, active);
@@ -63,15 +80,21 @@ Status ChunkDecoder::finish(Slot* slot) {
   }
   if (slot->next > slot->end) return Status::kWordsExhausted;
   if (slot->next < slot->end) return Status::kWordsLeft;
-  LanePayload bits;
+  PendingTail& tail = tails_[pending_++];
+  tail.decoder.bits.clear();
   for (uint32_t x : slot->state) {
     const int e = bit_length(x) - 1;
-    bits.append(x - (1u << e), e);
+    tail.decoder.bits.append(x - (1u << e), e);
   }
-  return decode_tail_to(table_, bits, slot->tail, slot->out);
+  tail.out = slot->out;
+  tail.count = slot->tail;
+  return pending_ == kMaxStreams ? decode_pending_tails() : Status::kOk;
 }
 
-Status ChunkDecoder::decode(const uint8_t* payload, const ChunkEntry* entries, int64_t numel, int64_t chunk_symbols, int64_t begin, int64_t end, void* out) {
+Status ChunkDecoder::decode(const uint8_t* payload, const uint8_t* payload_end, const ChunkEntry* entries, int64_t numel, int64_t chunk_symbols, int64_t begin, int64_t end,
+                            void* out) {
+  payload_end_ = payload_end;
+  pending_ = 0;
   const int streams = std::min(kMaxStreams, coder_.decode_streams(table_.buckets));
   Slot* active[kMaxStreams];
   Slot* idle[kMaxStreams];
@@ -94,14 +117,14 @@ Status ChunkDecoder::decode(const uint8_t* payload, const ChunkEntry* entries, i
       active[busy++] = slot;
       --unused;
     }
-    if (busy == 0) return Status::kOk;
+    if (busy == 0) return decode_pending_tails();
 
     int64_t rows = active[0]->rows;
     for (int s = 0; s < busy; ++s) {
       Slot* slot = active[s];
-      // Rows that can not run past the end, whatever the words say.
-      int64_t safe = slot->padded ? kSliceRows : (slot->end - slot->next - kLoadSlack) / row_bytes();
-      if (safe < kSliceRows) {
+      // Rows that can not run past what may be read, whatever the words say. A damaged chunk may take words of the next one: that is found out below.
+      int64_t safe = slot->padded ? kSliceRows : (payload_end_ - slot->next - kLoadSlack) / row_bytes();
+      if (safe < kSliceRows && safe < slot->rows && !slot->padded) {
         pad(slot);
         safe = kSliceRows;
       }

@@ -14,12 +14,13 @@ class ChunkDecoder {
   ChunkDecoder(const RowCoder& coder, const DecodeTable& table) : coder_(coder), table_(table) {}
 
   // Decodes chunks [begin, end) to `out`, which receives symbol `begin * chunk_symbols` first. `payload` is the first byte of chunk `begin`; the entries (of all
-  // chunks of the stream) have passed check_chunk(), and the payload holds the bytes that they announce.
-  Status decode(const uint8_t* payload, const ChunkEntry* entries, int64_t numel, int64_t chunk_symbols, int64_t begin, int64_t end, void* out);
+  // chunks of the stream) have passed check_chunk(), and the payload holds the bytes that they announce; `payload_end` is where it ends (or later: what may be
+  // read).
+  Status decode(const uint8_t* payload, const uint8_t* payload_end, const ChunkEntry* entries, int64_t numel, int64_t chunk_symbols, int64_t begin, int64_t end, void* out);
 
  private:
   static constexpr int kMaxStreams = 6;
-  static constexpr int kSliceRows = 64;  // rows decoded from a padded copy before its end is checked
+  static constexpr int kSliceRows = 32;  // rows decoded from a padded copy before its end is checked
   static constexpr int64_t kLoadSlack = 64;
   static constexpr int64_t kMaxRowBytes = 4 * format::kLanes;
 
@@ -34,15 +35,26 @@ class ChunkDecoder {
     int tail;
     std::vector<uint8_t> copy;
   };
+  // Tails wait until there are as many as streams.
+  struct PendingTail {
+    TailDecoder<LanePayload> decoder;
+    uint8_t* out;
+    int count;
+  };
 
   Status start(const uint8_t* bytes, const ChunkEntry& entry, int64_t symbols, uint8_t* out, Slot* slot);
   Status finish(Slot* slot);
+  Status decode_pending_tails();
+  void put_symbol(int32_t symbol, uint8_t* out, int i) const;
   void pad(Slot* slot);
   int64_t row_bytes() const { return 2 * format::kLanes * (table_.escape_index >= 0 ? 2 : 1); }
 
   const RowCoder& coder_;
   const DecodeTable& table_;
+  const uint8_t* payload_end_ = nullptr;
   Slot slots_[kMaxStreams];
+  PendingTail tails_[kMaxStreams];
+  int pending_ = 0;
 };
 
 }  // namespace ans::core

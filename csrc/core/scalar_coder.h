@@ -78,6 +78,7 @@ class TailBits {
     return false;
   }
   int left() const { return size_ - position_; }
+  void clear() { size_ = position_ = 0; }
   uint32_t peek_word() const { return uint32_t(get(bytes_ + (position_ >> 3)) << (position_ & 7) >> 48); }  // also at the end: zeros
   void skip(int bits) { position_ += bits; }
 
@@ -91,7 +92,7 @@ class TailBits {
     std::memcpy(&v, p, 8);
     return __builtin_bswap64(v);
   }
-  // append() writes eight bytes, of which those after the string are zeros: what get() reads behind the end is defined.
+  // append() writes eight bytes, of which those after the string are zeros: what get() reads behind the end is defined. (clear() need not reset them.)
   uint8_t bytes_[kCapacityBits / 8 + 16] = {};
   int size_ = 0, position_ = 0;
 };
@@ -99,20 +100,22 @@ class TailBits {
 using LanePayload = TailBits<31 * format::kLanes>;                                                                 // of a wide chunk
 using NarrowBits = TailBits<format::kWordBits * int(format::max_chunk_words(format::kMaxTail))>;  // a narrow chunk
 
-// Decodes `count` symbols from the tail bits to `out`.
-template <class Out, class Bits>
-Status decode_tail(const DecodeTable& table, Bits& bits, int count, Out* out) {
-  if (!bits.skip_zeros()) return Status::kTailEmpty;
-  const int total = bits.left();
-  const int words = total <= 32 ? 0 : (total - 17) / format::kWordBits;
-  uint32_t y = bits.take(total - format::kWordBits * words);
-  auto refill = [&] {  // without a branch: it would be as good as random
-    const bool low = y < format::kStateLowerBound && bits.left() > 0;
-    const uint32_t refilled = y << format::kWordBits | bits.peek_word();
-    y = low ? refilled : y;
-    bits.skip(low ? format::kWordBits : 0);
-  };
-  for (int i = 0; i < count; ++i) {
+// A tail while it is decoded. One step waits long for the next: a caller with several tails lets them take turns.
+template <class Bits>
+struct TailDecoder {
+  Bits bits;
+  uint32_t y = 0;
+
+  // After all bits have been appended.
+  Status start() {
+    if (!bits.skip_zeros()) return Status::kTailEmpty;
+    const int total = bits.left();
+    const int words = total <= 32 ? 0 : (total - 17) / format::kWordBits;
+    y = bits.take(total - format::kWordBits * words);
+    return Status::kOk;
+  }
+  // The next symbol.
+  int32_t step(const DecodeTable& table) {
     const uint32_t entry = table.slots[y & (format::kSlots - 1)];
     y = (entry >> 12 & 0xFFF) * (y >> format::kProbBits) + (entry & 0xFFF);
     refill();
@@ -122,9 +125,17 @@ Status decode_tail(const DecodeTable& table, Bits& bits, int count, Out* out) {
       y >>= table.raw_bits;
       refill();
     }
-    out[i] = Out(offset + table.first_value);
+    return offset + table.first_value;
   }
-  return y == 1 && bits.left() == 0 ? Status::kOk : Status::kTailStateMismatch;
-}
+  Status finish() const { return y == 1 && bits.left() == 0 ? Status::kOk : Status::kTailStateMismatch; }
+
+ private:
+  void refill() {  // without a branch: it would be as good as random
+    const bool low = y < format::kStateLowerBound && bits.left() > 0;
+    const uint32_t refilled = y << format::kWordBits | bits.peek_word();
+    y = low ? refilled : y;
+    bits.skip(low ? format::kWordBits : 0);
+  }
+};
 
 }  // namespace ans::core

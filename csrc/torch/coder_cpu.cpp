@@ -116,7 +116,7 @@ std::tuple<Tensor, Tensor> encode_cpu(const Tensor& symbols, const Tensor& table
 
   int64_t total = 0;
   for (const auto& part : parts) total += part.second.bytes.size();
-  Tensor payload = torch::stable::new_empty(symbols, {total}, ScalarType::Byte);
+  Tensor payload = host_result(symbols, {total}, ScalarType::Byte);
   Tensor directory = torch::stable::new_empty(symbols, {chunks, 2}, ScalarType::Int);
   uint8_t* out = static_cast<uint8_t*>(payload.mutable_data_ptr());
   int32_t* entry = directory.mutable_data_ptr<int32_t>();
@@ -155,6 +155,7 @@ struct Chunks {
     if (position < payload->numel()) check_status(op, Status::kPayloadTrailing, "the payload is longer than the directory says");
   }
   const uint8_t* chunk(int64_t i) const { return static_cast<const uint8_t*>(payload->const_data_ptr()) + offsets[size_t(i)]; }
+  const uint8_t* end() const { return static_cast<const uint8_t*>(payload->const_data_ptr()) + payload->numel(); }
   int64_t count() const { return int64_t(entries.size()); }
 
   int64_t numel, chunk_symbols;
@@ -174,12 +175,12 @@ Tensor decode_cpu(const Tensor& payload, const Tensor& directory, const Tensor& 
   const SymbolType type = symbol_type(kOp, symbol_dtype);
   const Chunks chunks(kOp, payload, directory, numel, chunk_symbols);
   const auto prepared = decode_table(kOp, table, type);
-  Tensor symbols = torch::stable::new_empty(payload, {numel}, symbol_dtype);
+  Tensor symbols = host_result(payload, {numel}, symbol_dtype);
   uint8_t* out = static_cast<uint8_t*>(symbols.mutable_data_ptr());
   const core::RowCoder& coder = cpu::backend().coder;
   const Status status = parallel_ranges(chunks.count(), 1, [&](int64_t begin, int64_t end) {
     core::ChunkDecoder decoder(coder, *prepared);
-    return decoder.decode(chunks.chunk(begin), chunks.entries.data(), numel, chunk_symbols, begin, end, out + begin * chunk_symbols * format::symbol_bytes(type));
+    return decoder.decode(chunks.chunk(begin), chunks.end(), chunks.entries.data(), numel, chunk_symbols, begin, end, out + begin * chunk_symbols * format::symbol_bytes(type));
   });
   check_status(kOp, status, "the payload is damaged");
   return symbols;
@@ -199,7 +200,7 @@ Tensor decode_dequantize_cpu(const Tensor& payload, const Tensor& directory, con
   }
   const Chunks chunks(kOp, payload, directory, numel, chunk_symbols);
   const auto prepared = decode_table(kOp, table, type);
-  Tensor weight = torch::stable::new_empty(payload, shape, dtype);
+  Tensor weight = host_result(payload, shape, dtype);
   check_row_scales(kOp, weight, scale, exponent);
   const Tensor scales = torch::stable::contiguous(scale);
   const core::Float16* row_scales = static_cast<const core::Float16*>(scales.const_data_ptr());
@@ -215,7 +216,7 @@ Tensor decode_dequantize_cpu(const Tensor& payload, const Tensor& directory, con
     symbols.reserve(std::min(numel, std::min(group, end - begin) * chunk_symbols) * format::symbol_bytes(type));
     for (int64_t chunk = begin; chunk < end; chunk += group) {
       const int64_t last = std::min(end, chunk + group);
-      if (const Status s = decoder.decode(chunks.chunk(chunk), chunks.entries.data(), numel, chunk_symbols, chunk, last, symbols.data()); s != Status::kOk) return s;
+      if (const Status s = decoder.decode(chunks.chunk(chunk), chunks.end(), chunks.entries.data(), numel, chunk_symbols, chunk, last, symbols.data()); s != Status::kOk) return s;
       dequantize_range(symbols.data(), type, row_scales, e, columns, chunk * chunk_symbols, std::min(numel, last * chunk_symbols), out, weight_type);
     }
     return Status::kOk;

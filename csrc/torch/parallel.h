@@ -8,6 +8,7 @@
 #include <new>
 #include <string>
 
+#include "core/huge_pages.h"
 #include "core/status.h"
 #include "torch/checks.h"
 
@@ -31,6 +32,13 @@ core::Status parallel_ranges(int64_t n, int64_t grain, const Work& work) {
   if (n > 0) torch::stable::parallel_for(0, n, grain, guarded);
   if (no_memory) throw std::bad_alloc();
   return core::Status(failure.load());
+}
+
+// A result on the host that is about to be filled.
+inline Tensor host_result(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef shape, ScalarType dtype) {
+  Tensor result = torch::stable::new_empty(like, shape, dtype);
+  core::advise_huge_pages(result.mutable_data_ptr(), result.numel() * result.element_size());
+  return result;
 }
 
 inline void check_status(const char* op, core::Status status, const char* explanation) {

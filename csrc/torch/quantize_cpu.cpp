@@ -98,7 +98,7 @@ Tensor quantize_rows_cpu(const Tensor& weight, const Tensor& scale, const Tensor
   const int32_t limit = core::symbol_limit(check_bits(kOp, bits));
   check_row_scales(kOp, weight, scale, exponent);
   const Tensor rows = torch::stable::contiguous(weight), scales = torch::stable::contiguous(scale);
-  Tensor symbols = torch::stable::new_empty(weight, weight.sizes(), ScalarType::Char);
+  Tensor symbols = host_result(weight, weight.sizes(), ScalarType::Char);
   const uint8_t* source = static_cast<const uint8_t*>(rows.const_data_ptr());
   const core::Float16* row_scales = static_cast<const core::Float16*>(scales.const_data_ptr());
   const int32_t e = *exponent.const_data_ptr<int32_t>();
@@ -129,7 +129,7 @@ Tensor dequantize_cpu(const Tensor& symbols, const Tensor& scale, const Tensor& 
   const format::SymbolType source_type = symbol_type(kOp, symbols.scalar_type());
   check_row_scales(kOp, symbols, scale, exponent);
   const Tensor rows = torch::stable::contiguous(symbols), scales = torch::stable::contiguous(scale);
-  Tensor weight = torch::stable::new_empty(symbols, symbols.sizes(), dtype);
+  Tensor weight = host_result(symbols, symbols.sizes(), dtype);
   const uint8_t* source = static_cast<const uint8_t*>(rows.const_data_ptr());
   const core::Float16* row_scales = static_cast<const core::Float16*>(scales.const_data_ptr());
   const int32_t e = *exponent.const_data_ptr<int32_t>();
