@@ -1,0 +1,149 @@
+// Whole streams of chunks through every backend, and damaged ones, without torch: what the sanitizers run on.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <memory>
+#include <random>
+
+#include "core/chunk_decoder.h"
+#include "core/chunk_encoder.h"
+#include "core/normalize.h"
+#include "core/table_code.h"
+#include "cpu/backends.h"
+
+namespace ans {
+namespace {
+
+using core::ChunkEntry;
+using core::Status;
+using format::SymbolType;
+
+struct Coded {
+  std::vector<uint8_t> payload;  // exactly its size, so that a sanitizer sees every byte beyond
+  std::vector<ChunkEntry> entries;
+};
+
+std::vector<uint8_t> random_symbols(std::mt19937& rng, SymbolType type, int64_t n, int kind) {
+  std::vector<uint8_t> bytes;
+  std::normal_distribution<double> bell(0, kind % 4 == 0 ? 0.3 : kind % 4 == 1 ? 3 : kind % 4 == 2 ? 20 : 60);
+  for (int64_t i = 0; i < n; ++i) {
+    const bool wild = kind >= 4 && rng() % 200 == 0;
+    int v = wild ? int(rng() % 65536) - 32768 : int(std::lround(bell(rng)));
+    if (type == SymbolType::kU8) v += 100;
+    v = std::max<int>(format::symbol_min(type), std::min<int>(format::symbol_max(type), v));
+    bytes.push_back(uint8_t(v));
+    if (type == SymbolType::kI16) bytes.push_back(uint8_t(v >> 8));
+  }
+  return bytes;
+}
+
+core::FrequencyTable table_for(const std::vector<uint8_t>& bytes, SymbolType type) {
+  std::vector<uint64_t> counts(size_t(format::symbol_values(type)), 0);
+  const size_t width = size_t(format::symbol_bytes(type));
+  for (size_t i = 0; i + width <= bytes.size(); i += width) {
+    const int v = type == SymbolType::kU8 ? bytes[i] : type == SymbolType::kI8 ? int8_t(bytes[i]) : int16_t(bytes[i] | bytes[i + 1] << 8);
+    ++counts[size_t(v - format::symbol_min(type))];
+  }
+  return core::build_table(counts.data(), type);
+}
+
+Coded encode(const core::RowCoder& coder, const core::FrequencyTable& table, SymbolType type, const std::vector<uint8_t>& bytes, int64_t n, int64_t chunk_symbols) {
+  const auto prepared = std::make_unique<core::EncodeTable>();
+  core::make_encode_table(table, type, prepared.get());
+  core::ChunkEncoder encoder(coder, *prepared);
+  core::ByteBuffer out;
+  Coded coded;
+  EXPECT_EQ(encoder.encode(bytes.data(), n, chunk_symbols, 0, core::chunk_count(n, chunk_symbols), &out, &coded.entries), Status::kOk);
+  coded.payload.assign(out.data(), out.data() + out.size());
+  return coded;
+}
+
+Status decode(const core::RowCoder& coder, const core::FrequencyTable& table, SymbolType type, const Coded& coded, int64_t n, int64_t chunk_symbols, std::vector<uint8_t>* out) {
+  const auto prepared = std::make_unique<core::DecodeTable>();
+  core::make_decode_table(table, type, prepared.get());
+  core::ChunkDecoder decoder(coder, *prepared);
+  out->assign(size_t(n * format::symbol_bytes(type)), 0xEE);
+  return decoder.decode(coded.payload.data(), coded.payload.data() + coded.payload.size(), coded.entries.data(), n, chunk_symbols, 0, core::chunk_count(n, chunk_symbols),
+                        out->data());
+}
+
+TEST(Chunks, EveryBackendDecodesWhatEveryBackendEncodes) {
+  std::mt19937 rng(7);
+  for (int trial = 0; trial < 60; ++trial) {
+    const SymbolType type = SymbolType(trial % 3);
+    const int64_t n = trial < 10 ? trial : 1 + rng() % 9000;
+    const auto bytes = random_symbols(rng, type, n, int(rng() % 8));
+    const auto table = table_for(bytes, type);
+    const int64_t chunk_symbols = 1 + rng() % 4000;
+    Coded first;
+    for (const cpu::Backend* from : cpu::available_backends()) {
+      const Coded coded = encode(from->coder, table, type, bytes, n, chunk_symbols);
+      if (first.entries.empty()) first = coded;
+      ASSERT_EQ(first.payload, coded.payload) << from->name << " trial " << trial;
+      for (const cpu::Backend* to : cpu::available_backends()) {
+        std::vector<uint8_t> out;
+        ASSERT_EQ(decode(to->coder, table, type, coded, n, chunk_symbols, &out), Status::kOk) << from->name << " to " << to->name << " trial " << trial;
+        ASSERT_EQ(out, bytes) << from->name << " to " << to->name << " trial " << trial;
+      }
+      int64_t consumed = 0;
+      std::vector<ChunkEntry> entries;
+      if (n == 0) continue;
+      std::vector<uint8_t> stream = core::write_directory(coded.entries.data(), int64_t(coded.entries.size()));
+      const int64_t directory_bytes = int64_t(stream.size());
+      stream.insert(stream.end(), coded.payload.begin(), coded.payload.end());
+      ASSERT_EQ(core::read_directory(stream.data(), int64_t(stream.size()), n, chunk_symbols, &entries, &consumed), Status::kOk);
+      ASSERT_EQ(consumed, directory_bytes);
+      for (size_t i = 0; i < entries.size(); ++i) ASSERT_TRUE(entries[i].words == coded.entries[i].words && entries[i].tail == coded.entries[i].tail);
+    }
+  }
+}
+
+TEST(Chunks, DamageIsFoundOrDecodesInsideTheBuffersAndTheSameEverywhere) {
+  std::mt19937 rng(8);
+  for (int trial = 0; trial < 400; ++trial) {
+    const SymbolType type = SymbolType(trial % 3);
+    const int64_t n = 1 + rng() % 3000;
+    const auto bytes = random_symbols(rng, type, n, int(rng() % 8));
+    const auto table = table_for(bytes, type);
+    const int64_t chunk_symbols = 1 + rng() % 1500;
+    Coded coded = encode(cpu::available_backends().front()->coder, table, type, bytes, n, chunk_symbols);
+    for (int k = int(rng() % 4); k >= 0; --k) coded.payload[rng() % coded.payload.size()] ^= uint8_t(1 + rng() % 255);
+    if (rng() % 3 == 0) {  // a directory that lies within its rules
+      const size_t i = rng() % coded.entries.size();
+      const int64_t symbols = core::symbols_in_chunk(n, chunk_symbols, int64_t(i));
+      ChunkEntry e{coded.entries[i].words, int32_t(rng() % uint64_t(std::min<int64_t>(symbols, format::kMaxTail) + 1))};
+      if (core::check_chunk(e, symbols) == Status::kOk) coded.entries[i] = e;
+    }
+    Status expected_status = Status::kOk;
+    std::vector<uint8_t> expected;
+    for (const cpu::Backend* backend : cpu::available_backends()) {
+      std::vector<uint8_t> out;
+      const Status status = decode(backend->coder, table, type, coded, n, chunk_symbols, &out);
+      if (backend == cpu::available_backends().front()) expected_status = status, expected = out;
+      ASSERT_EQ(expected_status == Status::kOk, status == Status::kOk) << backend->name << " trial " << trial;
+      if (status == Status::kOk) {
+        ASSERT_EQ(expected, out) << backend->name << " trial " << trial;
+      }
+    }
+  }
+}
+
+TEST(TableCode, AnyBytesAreATableOrANamedError) {
+  std::mt19937 rng(9);
+  for (int trial = 0; trial < 200000; ++trial) {
+    std::vector<uint8_t> data(rng() % 40);
+    for (auto& b : data) b = uint8_t(rng() % 3 == 0 ? rng() : rng() & rng());
+    core::FrequencyTable table;
+    int64_t consumed = -1;
+    const SymbolType type = SymbolType(trial % 3);
+    if (core::read_table(data.data(), int64_t(data.size()), type, &table, &consumed) != Status::kOk) continue;
+    ASSERT_LE(consumed, int64_t(data.size()));
+    int sum = 0;
+    for (int i = 0; i < table.alphabet_size(); ++i) sum += table.freq[size_t(i)];
+    ASSERT_EQ(sum, format::kSlots);
+    core::make_alias_table(table);
+  }
+}
+
+}  // namespace
+}  // namespace ans
