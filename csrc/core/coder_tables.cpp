@@ -92,6 +92,8 @@ void make_encode_table(const FrequencyTable& table, format::SymbolType type, Enc
       for (int i = 0; i < format::kMaxAlphabet; ++i)
         if (table.freq[size_t(i)] == 0) out->invalid_index = i;
   }
+  out->dense = true;
+  for (int i = 0; i < table.core_size; ++i) out->dense &= table.freq[size_t(i)] > 0;
   const int missing = table.has_escape ? table.escape_index() : out->invalid_index;
   for (int u = 0; u < 256; ++u)
     out->index_of[u] = uint8_t(u < table.core_size && table.freq[size_t(u)] > 0 ? u : missing);
@@ -103,6 +105,7 @@ void make_encode_table(const FrequencyTable& table, format::SymbolType type, Enc
     const int shift = log2_floor(f);
     out->freq[i] = f;
     out->shift[i] = uint32_t(shift);
+    out->packed[i] = f | out->start[i] << 12 | uint32_t(shift) << 24;
     out->reciprocal[i] = uint32_t(std::min<uint64_t>(0xFFFFFFFFu, (uint64_t{1} << (32 + shift)) / f));
     uint64_t bits12 = (code_length(int(f)) + (1u << 19)) >> 20;
     if (int(i) == table.escape_index()) bits12 += uint64_t(table.raw_bits) << 12;

@@ -36,6 +36,7 @@ struct alignas(64) EncodeTable {
   uint32_t reciprocal[format::kMaxAlphabet];    // floor(2^(32 + shift) / freq), at most 2^32 - 1
   uint32_t shift[format::kMaxAlphabet];         // floor(log2 freq)
   uint32_t start[format::kMaxAlphabet];
+  uint32_t packed[format::kMaxAlphabet];        // freq | start << 12 | shift << 24: one gather instead of three
   uint16_t slot_of[format::kSlots + 32];        // by start + bias; padded, since a gather reads 32 bits
 
   // The same for alphabets of up to 64 and 16-bit arithmetic. A bias at or above own[index] lies at position E = bias + excess[index] of the concatenation of all
@@ -58,6 +59,7 @@ struct alignas(64) EncodeTable {
   int escape_index;      // -1: none
   int raw_bits;
   int32_t raw_min;
+  bool dense;            // every core symbol has a slot: index_of[u] is u below core_size
   int invalid_index;     // what index_of gives for a symbol that the table can not code; -1: there is none
 };
 

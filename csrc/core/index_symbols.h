@@ -10,18 +10,32 @@ namespace ANS_TARGET {
 // Processes symbols [begin, n); lanes and rows as in the whole chunk.
 template <class In>
 void index_symbols_from(const EncodeTable& t, const In* symbols, int64_t begin, int64_t n, uint8_t* index, uint16_t* raw, uint16_t* cost, IndexResult* result) {
-  const uint8_t missing = uint8_t(t.escape_index >= 0 ? t.escape_index : t.invalid_index);
-  for (int64_t i = begin; i < n; ++i) {
-    const uint32_t u = In(symbols[i] - In(t.first_value));
-    const uint8_t k = u < uint32_t(t.core_size) ? t.index_of[u] : missing;
-    index[i] = k;
-    cost[i % format::kLanes] = uint16_t(cost[i % format::kLanes] + t.cost[k]);
-    if (int(k) == t.escape_index) {
-      raw[i] = uint16_t(In(symbols[i] - In(t.raw_min)));
-      result->escaped = true;
-      result->invalid |= raw[i] >> t.raw_bits != 0;
-    } else {
-      result->invalid |= int(k) == t.invalid_index;
+  // Everything about a symbol in one look-up: index, marks, cost << 16.
+  constexpr uint32_t kEscaped = 1u << 8, kInvalid = 1u << 9;
+  uint32_t entry[257];
+  auto describe = [&](uint8_t k) {
+    return uint32_t(k) | (int(k) == t.escape_index ? kEscaped : 0) | (int(k) == t.invalid_index ? kInvalid : 0) | uint32_t(t.cost[k]) << 16;
+  };
+  for (int u = 0; u < 256; ++u) entry[u] = describe(t.index_of[u]);
+  entry[256] = describe(uint8_t(t.escape_index >= 0 ? t.escape_index : t.invalid_index));
+
+  for (int64_t row = begin; row < n; row += format::kLanes) {  // `begin` is the beginning of a row
+    const int lanes = int(n - row < format::kLanes ? n - row : format::kLanes);
+    uint32_t marks = 0;
+    for (int l = 0; l < lanes; ++l) {
+      const uint32_t u = In(symbols[row + l] - In(t.first_value));
+      const uint32_t e = entry[sizeof(In) == 1 || u < 256 ? u : 256];
+      index[row + l] = uint8_t(e);
+      cost[l] = uint16_t(cost[l] + (e >> 16));
+      marks |= e;
+    }
+    result->invalid |= (marks & kInvalid) != 0;
+    if ((marks & kEscaped) == 0) continue;
+    result->escaped = true;
+    for (int l = 0; l < lanes; ++l) {
+      if (int(index[row + l]) != t.escape_index) continue;
+      raw[row + l] = uint16_t(In(symbols[row + l] - In(t.raw_min)));
+      result->invalid |= raw[row + l] >> t.raw_bits != 0;
     }
   }
 }

@@ -13,7 +13,7 @@
 //   push<kPartial, kStreams>(encoder, x[], index[], on, words[])   for each stream: spill the lanes that would overflow, in descending order of lanes downwards
 //                                  from `words`; then the inverse of pop
 //   push_raw(encoder, x, m, raw, words)
-//   is_escape(…, index), any(m), first(n), both(m, n), either(m, n), select(m, a, b), select_state(m, a, b)
+//   is_escape(…, index), any_escape(decoder, index[]), any(m), first(n), both(m, n), select(m, a, b), select_state(m, a, b)
 //   store_row / store_row_pair<Out, kClean>, load_index, load_raw
 // Callers guarantee that 64 bytes can be read at `words` and written below it.
 #pragma once
@@ -32,16 +32,11 @@ ANS_INLINE void decode_row(const typename L::Decoder& decoder, typename L::State
     if constexpr (kEscape) index[s] = L::clean(decoder, index[s]);
   }
   if constexpr (kEscape) {
-    typename L::Mask escaped[kStreams];
-    ANS_UNROLL
-    for (int s = 0; s < kStreams; ++s) escaped[s] = L::is_escape(decoder, index[s]);
-    typename L::Mask some = escaped[0];
-    ANS_UNROLL
-    for (int s = 1; s < kStreams; ++s) some = L::either(some, escaped[s]);
-    if (__builtin_expect(L::any(some), 0)) {
+    if (__builtin_expect(L::template any_escape<kStreams>(decoder, index), 0)) {
       for (int s = 0; s < kStreams; ++s) {
-        if (!L::any(escaped[s])) continue;
-        index[s] = L::select(escaped[s], L::pop_raw(decoder, x[s], escaped[s]), index[s]);
+        const typename L::Mask escaped = L::is_escape(decoder, index[s]);
+        if (!L::any(escaped)) continue;
+        index[s] = L::select(escaped, L::pop_raw(decoder, x[s], escaped), index[s]);
         L::refill(x[s], words[s]);
       }
     }

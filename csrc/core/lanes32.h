@@ -53,18 +53,19 @@ struct Lanes32 {
   template <bool kPartial>
   ANS_INLINE static void push_one(const Encoder& e, State& x, const Index& index, const Mask& on, uint8_t*& words) {
     const EncodeTable& t = e.table;
-    const State freq = V::gather(t.freq, index);
+    const State packed = V::gather(t.packed, index), low12 = V::set1(0xFFF);
+    const State freq = V::and_(packed, low12);
     Mask full = V::ge(x, V::template shl<20>(freq));
     if constexpr (kPartial) full = V::both(full, on);
     V::spill(x, full, words);
     // x < freq * 2^20: the rounded-down reciprocal gives the quotient or one less.
-    State quotient = V::shr_var(V::mulhi(x, V::gather(t.reciprocal, index)), V::gather(t.shift, index));
+    State quotient = V::shr_var(V::mulhi(x, V::gather(t.reciprocal, index)), V::template shr<24>(packed));
     State rest = V::sub(x, V::mul(quotient, freq));
     const Mask low = V::ge(rest, freq);
     quotient = V::select(low, V::add(quotient, V::set1(1)), quotient);
     rest = V::select(low, V::sub(rest, freq), rest);
     if constexpr (kPartial) rest = V::select(on, rest, V::set1(0));  // idle lanes may hold anything: keep the look-up in bounds
-    const State slot = V::gather16(t.slot_of, V::add(V::gather(t.start, index), rest));
+    const State slot = V::gather16(t.slot_of, V::add(V::and_(V::template shr<12>(packed), low12), rest));
     const State next = V::or_(V::template shl<12>(quotient), slot);
     x = kPartial ? V::select(on, next, x) : next;
   }
@@ -75,10 +76,17 @@ struct Lanes32 {
 
   ANS_INLINE static Mask is_escape(const Decoder& d, const Index& index) { return V::eq(index, d.escape); }
   ANS_INLINE static Mask is_escape(const Encoder& e, const Index& index) { return V::eq(index, e.escape); }
+  // The escape is the last index: one comparison of the largest tells.
+  template <int kStreams>
+  ANS_INLINE static bool any_escape(const Decoder& d, const Index (&index)[kStreams]) {
+    Index largest = index[0];
+    ANS_UNROLL
+    for (int s = 1; s < kStreams; ++s) largest = V::max(largest, index[s]);
+    return V::any_ge(largest, d.escape);
+  }
   ANS_INLINE static bool any(const Mask& m) { return V::any(m); }
   ANS_INLINE static Mask first(int n) { return V::first(n); }
   ANS_INLINE static Mask both(const Mask& a, const Mask& b) { return V::both(a, b); }
-  ANS_INLINE static Mask either(const Mask& a, const Mask& b) { return V::either(a, b); }
   ANS_INLINE static Index select(const Mask& m, const Index& a, const Index& b) { return V::select(m, a, b); }
   ANS_INLINE static State select_state(const Mask& m, const State& a, const State& b) { return V::select(m, a, b); }
 

@@ -85,13 +85,19 @@ inline bool deal_tail_bits(const ReversedTail& bits, const uint16_t* cost, uint1
 // What deal_tail_bits() gains over the plain exponents, less a little: 16 bits on average, 3 either way.
 constexpr int kExpectedGain = 12;
 
+// Exponents are 16 … 31, 752 in all on average and 26 around it: there is always room for about this many bits.
+constexpr int kCertainPayload = 620;
+
 // Chooses the tail of a chunk of n symbols and the states. `cost[lane]` is the cost of all n symbols and is changed; raw may be null without an escape.
 inline Seeds choose_seeds(const EncodeTable& table, const uint8_t* index, const uint16_t* raw, int64_t n, uint16_t* cost, TailEncoder& tail) {
   const uint16_t margin = seed_margin(n / format::kLanes);
   int payload = 0;
-  for (int lane = 0; lane < format::kLanes; ++lane) payload += seed_exponent(cost[lane], margin);
-
+  auto sum_exponents = [&] {
+    payload = 0;
+    for (int lane = 0; lane < format::kLanes; ++lane) payload += seed_exponent(cost[lane], margin);
+  };
   tail.reset();
+  sum_exponents();
   struct Best {
     int symbols, waste;
     uint32_t y;
@@ -105,13 +111,23 @@ inline Seeds choose_seeds(const EncodeTable& table, const uint8_t* index, const 
   keep(certain, 0, payload - tail.bits());
   keep(likely, 0, payload - tail.bits() + kExpectedGain);
   const int limit = int(std::min<int64_t>(n - 1, format::kMaxTail));
-  for (int k = 1; k <= limit; ++k) {
-    const int64_t i = n - k;
-    uint16_t& lane_cost = cost[i % format::kLanes];
-    payload -= seed_exponent(lane_cost, margin);
-    lane_cost = uint16_t(lane_cost - table.cost[index[i]]);
-    payload += seed_exponent(lane_cost, margin);
+  auto move_to_tail = [&](int64_t i) -> uint16_t& {
     tail.push(index[i], raw != nullptr ? raw[i] : uint16_t(0));
+    uint16_t& lane_cost = cost[i % format::kLanes];
+    lane_cost = uint16_t(lane_cost - table.cost[index[i]]);
+    return lane_cost;
+  };
+  int k = 1;
+  for (; k <= limit && tail.bits() < kCertainPayload; ++k) move_to_tail(n - k);  // no tail that short can be the best
+  sum_exponents();
+  if (payload >= tail.bits()) {  // of use where the symbols are too few, or too short, to fill more
+    keep(certain, k - 1, payload - tail.bits());
+    keep(likely, k - 1, payload - tail.bits() + kExpectedGain);
+  }
+  for (; k <= limit; ++k) {
+    const int64_t i = n - k;
+    payload -= seed_exponent(cost[i % format::kLanes], margin);
+    payload += seed_exponent(move_to_tail(i), margin);
     const int waste = payload - tail.bits();
     if (tail.bits() > 31 * format::kLanes) break;
     if (waste >= 0 && waste < certain.waste) keep(certain, k, waste);

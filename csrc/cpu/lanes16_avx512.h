@@ -200,10 +200,16 @@ struct Lanes16 {
 
   ANS_INLINE static Mask is_escape(const Decoder& d, Index index) { return _mm512_cmpeq_epi16_mask(index, d.escape); }
   ANS_INLINE static Mask is_escape(const Encoder& e, Index index) { return _mm512_cmpeq_epi16_mask(index, e.escape); }
+  template <int kStreams>
+  ANS_INLINE static bool any_escape(const Decoder& d, const Index (&index)[kStreams]) {
+    Mask some = is_escape(d, index[0]);
+    ANS_UNROLL
+    for (int s = 1; s < kStreams; ++s) some |= is_escape(d, index[s]);
+    return some != 0;
+  }
   ANS_INLINE static bool any(Mask m) { return m != 0; }
   ANS_INLINE static Mask first(int n) { return n >= 32 ? ~0u : (1u << n) - 1; }
   ANS_INLINE static Mask both(Mask a, Mask b) { return a & b; }
-  ANS_INLINE static Mask either(Mask a, Mask b) { return a | b; }
   ANS_INLINE static Index select(Mask m, Index a, Index b) { return _mm512_mask_mov_epi16(b, m, a); }
   ANS_INLINE static State select_state(Mask m, const State& a, const State& b) { return {select(m, a.high, b.high), select(m, a.low, b.low)}; }
 
@@ -230,23 +236,25 @@ struct Lanes16 {
 };
 
 // Indices of 8-bit symbols, 64 at a time.
-template <int kBuckets>
-ANS_NOINLINE IndexResult index_bytes(const EncodeTable& t, const uint8_t* symbols, int64_t n, uint8_t* index, uint16_t* raw, uint16_t* cost) {
+template <int kBuckets, bool kDense>
+ANS_NOINLINE IndexResult index_bytes_of(const EncodeTable& t, const uint8_t* symbols, int64_t n, uint8_t* index, uint16_t* raw, uint16_t* cost) {
   IndexResult result;
   __m512i map[4];
   for (int k = 0; k < 4; ++k) map[k] = _mm512_loadu_si512(t.index_of + 64 * k);
   const Lookup16<kBuckets> costs(t.cost);
   const __m512i first_value = _mm512_set1_epi8(char(t.first_value)), raw_min = _mm512_set1_epi8(char(t.raw_min));
   const __m512i escape = _mm512_set1_epi8(char(t.escape_index)), invalid = _mm512_set1_epi8(char(t.invalid_index));
-  __m512i sum = _mm512_loadu_si512(cost), raw_seen = _mm512_setzero_si512();
+  const __m512i last = _mm512_set1_epi8(char(t.core_size - 1)), missing = t.escape_index >= 0 ? escape : invalid;
+  __m512i sum = _mm512_loadu_si512(cost), sum_odd = _mm512_setzero_si512(), raw_seen = _mm512_setzero_si512();
   __mmask64 bad = 0;
   int64_t i = 0;
   for (; i + 64 <= n; i += 64) {
     const __m512i symbol = _mm512_loadu_si512(symbols + i), u = _mm512_sub_epi8(symbol, first_value);
-    const __m512i k = _mm512_mask_blend_epi8(_mm512_movepi8_mask(u), _mm512_permutex2var_epi8(map[0], u, map[1]), _mm512_permutex2var_epi8(map[2], u, map[3]));
+    const __m512i k = kDense ? _mm512_mask_mov_epi8(u, _mm512_cmpgt_epu8_mask(u, last), missing)
+                             : _mm512_mask_blend_epi8(_mm512_movepi8_mask(u), _mm512_permutex2var_epi8(map[0], u, map[1]), _mm512_permutex2var_epi8(map[2], u, map[3]));
     _mm512_storeu_si512(index + i, k);
     sum = _mm512_add_epi16(sum, costs(_mm512_cvtepu8_epi16(_mm512_castsi512_si256(k))));
-    sum = _mm512_add_epi16(sum, costs(_mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(k, 1))));
+    sum_odd = _mm512_add_epi16(sum_odd, costs(_mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(k, 1))));
     if (t.escape_index >= 0) {
       const __mmask64 escaped = _mm512_cmpeq_epi8_mask(k, escape);
       if (escaped != 0) {
@@ -260,12 +268,17 @@ ANS_NOINLINE IndexResult index_bytes(const EncodeTable& t, const uint8_t* symbol
       bad |= _mm512_cmpeq_epi8_mask(k, invalid);
     }
   }
-  _mm512_storeu_si512(cost, sum);
+  _mm512_storeu_si512(cost, _mm512_add_epi16(sum, sum_odd));
   // A raw value is valid if it is below 2^raw_bits: no higher bit may ever be set.
   if (t.escape_index >= 0 && t.raw_bits < 8) bad |= _mm512_test_epi8_mask(raw_seen, _mm512_set1_epi8(char(0xFF << t.raw_bits)));
   result.invalid = bad != 0 && (t.escape_index >= 0 || t.invalid_index >= 0);
   index_symbols_from(t, symbols, i, n, index, raw, cost, &result);
   return result;
+}
+
+template <int kBuckets>
+IndexResult index_bytes(const EncodeTable& t, const uint8_t* symbols, int64_t n, uint8_t* index, uint16_t* raw, uint16_t* cost) {
+  return t.dense ? index_bytes_of<kBuckets, true>(t, symbols, n, index, raw, cost) : index_bytes_of<kBuckets, false>(t, symbols, n, index, raw, cost);
 }
 
 }  // namespace ANS_TARGET

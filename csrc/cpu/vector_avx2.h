@@ -85,10 +85,14 @@ struct VectorAvx2 {
     return !_mm256_testz_si256(x, x);
   }
   ANS_INLINE static Mask both(const Mask& a, const Mask& b) { return and_(a, b); }
-  ANS_INLINE static Mask either(const Mask& a, const Mask& b) { return or_(a, b); }
   ANS_INLINE static Mask first(int n) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     return ANS_EACH(_mm256_cmpgt_epi32(_mm256_set1_epi32(n - 8 * k), lane));
+  }
+  ANS_INLINE static U32 max(const U32& a, const U32& b) { return ANS_EACH(_mm256_max_epu32(a.v[k], b.v[k])); }
+  ANS_INLINE static bool any_ge(const U32& a, const U32& b) {  // a compare of the largest
+    const __m256i m = _mm256_max_epu32(_mm256_max_epu32(a.v[0], a.v[1]), _mm256_max_epu32(a.v[2], a.v[3]));
+    return _mm256_movemask_epi8(_mm256_cmpeq_epi32(_mm256_max_epu32(m, b.v[0]), m)) != 0;  // b: the same in all lanes
   }
   ANS_INLINE static U32 select(const Mask& m, const U32& a, const U32& b) { return ANS_EACH(_mm256_blendv_epi8(b.v[k], a.v[k], m.v[k])); }
 #undef ANS_EACH

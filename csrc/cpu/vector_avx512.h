@@ -70,8 +70,9 @@ struct VectorAvx512 {
   ANS_INLINE static Mask eq(const U32& x, const U32& y) { return join(_mm512_cmpeq_epi32_mask(x.a, y.a), _mm512_cmpeq_epi32_mask(x.b, y.b)); }
   ANS_INLINE static bool any(Mask m) { return m != 0; }
   ANS_INLINE static Mask both(Mask a, Mask b) { return a & b; }
-  ANS_INLINE static Mask either(Mask a, Mask b) { return a | b; }
   ANS_INLINE static Mask first(int n) { return n >= 32 ? ~0u : (1u << n) - 1; }
+  ANS_INLINE static U32 max(const U32& x, const U32& y) { return {_mm512_max_epu32(x.a, y.a), _mm512_max_epu32(x.b, y.b)}; }
+  ANS_INLINE static bool any_ge(const U32& x, const U32& y) { return any(ge(x, y)); }
   ANS_INLINE static U32 select(Mask m, const U32& x, const U32& y) {
     return {_mm512_mask_mov_epi32(y.a, __mmask16(m), x.a), _mm512_mask_mov_epi32(y.b, __mmask16(m >> 16), x.b)};
   }

@@ -55,8 +55,9 @@ struct VectorPlain {
   ANS_INLINE static Mask eq(const U32& a, const U32& b) { return test([&](int i) { return a.lane[i] == b.lane[i]; }); }
   ANS_INLINE static bool any(Mask m) { return m != 0; }
   ANS_INLINE static Mask both(Mask a, Mask b) { return a & b; }
-  ANS_INLINE static Mask either(Mask a, Mask b) { return a | b; }
   ANS_INLINE static Mask first(int n) { return n >= 32 ? ~0u : (1u << n) - 1; }
+  ANS_INLINE static U32 max(const U32& a, const U32& b) { return make([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; }); }
+  ANS_INLINE static bool any_ge(const U32& a, const U32& b) { return any(ge(a, b)); }
   ANS_INLINE static U32 select(Mask m, const U32& a, const U32& b) {
     return make([&](int i) { return (m >> i & 1) ? a.lane[i] : b.lane[i]; });
   }
