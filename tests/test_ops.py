@@ -50,6 +50,11 @@ def samples() -> list[tuple[str, tuple]]:
             "decode_dequantize",
             (encoded.payload, encoded.directory, table, q.scale, q.exponent, list(q.symbols.shape), 1500, torch.int8, torch.bfloat16),
         ),
+        ("decode_out", (encoded.payload, encoded.directory, table, 1500, torch.empty_like(q.symbols))),
+        (
+            "decode_dequantize_out",
+            (encoded.payload, encoded.directory, table, q.scale, q.exponent, 1500, torch.int8, torch.empty(q.symbols.shape)),
+        ),
         ("stream_prefix", (counts, torch.int8, 1500)),
         ("pack_directory", (encoded.directory,)),
         ("stream_layout", (stream, q.symbols.numel(), torch.int8)),
@@ -186,6 +191,9 @@ def test_decode_dequantize_is_decode_and_dequantize(dtype: torch.dtype, every_ba
             ops.cpu_backend(name)
             out = ops.decode_dequantize(*e, table, q.scale, q.exponent, shape, chunk, torch.int8, dtype)
             assert torch.equal(out, ops.dequantize(*q, dtype)), (shape, name)
+            kept = torch.empty(shape, dtype=dtype)
+            assert torch.equal(ops.decode_dequantize_out(*e, table, q.scale, q.exponent, chunk, torch.int8, kept), out)
+            assert torch.equal(ops.decode_out(*e, table, chunk, torch.empty_like(q.symbols)), q.symbols)
 
 
 # ---- statistics and tables
@@ -293,6 +301,10 @@ def bad_calls() -> dict[str, tuple]:
         "shape negative": (ops.decode_dequantize, *e, table, q.scale, q.exponent, [-48, -100], 1500, torch.int8, torch.float32),
         "shape huge": (ops.decode_dequantize, *e, table, q.scale, q.exponent, [1 << 40, 1 << 40], 1500, torch.int8, torch.float32),
         "shape empty": (ops.decode_dequantize, *e, table, q.scale, q.exponent, [], 1500, torch.int8, torch.float32),
+        "out not contiguous": (ops.decode_out, *e, table, 1500, torch.empty(100, 48, dtype=torch.int8).t()),
+        "out dtype": (ops.decode_out, *e, table, 1500, torch.empty(48, 100)),
+        "out size": (ops.decode_out, *e, table, 1500, torch.empty(47, 10, dtype=torch.int8)),
+        "out dtype, dequantized": (ops.decode_dequantize_out, *e, table, q.scale, q.exponent, 1500, torch.int8, torch.empty(48, 100).double()),
         "backend": (ops.cpu_backend, "mmx"),
     }
 

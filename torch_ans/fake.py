@@ -75,6 +75,16 @@ def _(payload, directory, table, scale, exponent, shape, chunk_symbols, symbol_d
     return payload.new_empty(shape, dtype=dtype)
 
 
+@torch.library.register_fake("ans::decode_out")
+def _(payload, directory, table, chunk_symbols, out):
+    return None
+
+
+@torch.library.register_fake("ans::decode_dequantize_out")
+def _(payload, directory, table, scale, exponent, chunk_symbols, symbol_dtype, out):
+    return None
+
+
 @torch.library.register_fake("ans::stream_prefix")
 def _(counts, symbol_dtype, chunk_symbols=65536):
     return _bytes(counts, _dynamic(1))

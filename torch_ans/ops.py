@@ -134,6 +134,30 @@ def decode_dequantize(
         return torch.ops.ans.decode_dequantize(payload, directory, table, scale, exponent, list(shape), chunk_symbols, symbol_dtype, dtype)
 
 
+def decode_out(payload: Tensor, directory: Tensor, table: Tensor, chunk_symbols: int, out: Tensor) -> Tensor:
+    """`decode` into `out` (contiguous, any shape; its dtype is the symbols'), which is returned. After an error its contents are undefined."""
+    with translate():
+        torch.ops.ans.decode_out(payload, directory, table, chunk_symbols, out)
+    return out
+
+
+def decode_dequantize_out(
+    payload: Tensor,
+    directory: Tensor,
+    table: Tensor,
+    scale: Tensor,
+    exponent: Tensor,
+    chunk_symbols: int,
+    symbol_dtype: torch.dtype,
+    out: Tensor,
+) -> Tensor:
+    """`decode_dequantize` into `out` (contiguous; its shape and dtype are the result's), which is returned: straight into a model's parameters.
+    After an error its contents are undefined."""
+    with translate():
+        torch.ops.ans.decode_dequantize_out(payload, directory, table, scale, exponent, chunk_symbols, symbol_dtype, out)
+    return out
+
+
 def stream_prefix(counts: Tensor, symbol_dtype: torch.dtype, chunk_symbols: int = DEFAULT_CHUNK_SYMBOLS) -> Tensor:
     """The first bytes of a stream for symbols with these counts (int64 [bins]), up to its chunk directory: the cheapest model (raw, constant or
     order0) and what it needs. Depends on the counts alone, so that all ranks of a job find the same."""

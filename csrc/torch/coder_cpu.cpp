@@ -170,42 +170,48 @@ std::unique_ptr<core::DecodeTable> decode_table(const char* op, const Tensor& ta
   return prepared;
 }
 
-Tensor decode_cpu(const Tensor& payload, const Tensor& directory, const Tensor& table, int64_t numel, int64_t chunk_symbols, ScalarType symbol_dtype) {
-  constexpr const char* kOp = "decode";
-  const SymbolType type = symbol_type(kOp, symbol_dtype);
-  const Chunks chunks(kOp, payload, directory, numel, chunk_symbols);
-  const auto prepared = decode_table(kOp, table, type);
-  Tensor symbols = host_result(payload, {numel}, symbol_dtype);
+void decode_into(const char* op, const Tensor& payload, const Tensor& directory, const Tensor& table, int64_t chunk_symbols, Tensor& symbols) {
+  const SymbolType type = symbol_type(op, symbols.scalar_type());
+  const int64_t numel = symbols.numel();
+  const Chunks chunks(op, payload, directory, numel, chunk_symbols);
+  const auto prepared = decode_table(op, table, type);
   uint8_t* out = static_cast<uint8_t*>(symbols.mutable_data_ptr());
   const core::RowCoder& coder = cpu::backend().coder;
   const Status status = parallel_ranges(chunks.count(), 1, [&](int64_t begin, int64_t end) {
     core::ChunkDecoder decoder(coder, *prepared);
-    return decoder.decode(chunks.chunk(begin), chunks.end(), chunks.entries.data(), numel, chunk_symbols, begin, end, out + begin * chunk_symbols * format::symbol_bytes(type));
+    return decoder.decode(chunks.chunk(begin), chunks.end(), chunks.entries.data(), numel, chunk_symbols, begin, end,
+                          out + begin * chunk_symbols * format::symbol_bytes(type));
   });
-  check_status(kOp, status, "the payload is damaged");
+  check_status(op, status, "the payload is damaged");
+}
+
+Tensor decode_cpu(const Tensor& payload, const Tensor& directory, const Tensor& table, int64_t numel, int64_t chunk_symbols, ScalarType symbol_dtype) {
+  constexpr const char* kOp = "decode";
+  symbol_type(kOp, symbol_dtype);
+  const Chunks chunks(kOp, payload, directory, numel, chunk_symbols);  // before anything is allocated
+  Tensor symbols = host_result(payload, {numel}, symbol_dtype);
+  decode_into(kOp, payload, directory, table, chunk_symbols, symbols);
   return symbols;
 }
 
-Tensor decode_dequantize_cpu(const Tensor& payload, const Tensor& directory, const Tensor& table, const Tensor& scale, const Tensor& exponent,
-                             torch::headeronly::IntHeaderOnlyArrayRef shape, int64_t chunk_symbols, ScalarType symbol_dtype, ScalarType dtype) {
-  constexpr const char* kOp = "decode_dequantize";
-  const SymbolType type = symbol_type(kOp, symbol_dtype);
-  const core::FloatType weight_type = float_type(kOp, dtype);
-  ANS_CHECK_ARGUMENT(shape.size() >= 1, kOp, "shape needs at least one dimension, the row");
-  int64_t numel = 1;
-  for (int64_t d : shape) {
-    ANS_CHECK_ARGUMENT(d >= 0, kOp, "shape has a negative dimension");
-    ANS_CHECK_ARGUMENT(d == 0 || numel <= std::numeric_limits<int64_t>::max() / d, kOp, "shape has too many elements");
-    numel *= d;
-  }
-  const Chunks chunks(kOp, payload, directory, numel, chunk_symbols);
-  const auto prepared = decode_table(kOp, table, type);
-  Tensor weight = host_result(payload, shape, dtype);
-  check_row_scales(kOp, weight, scale, exponent);
+void decode_out_cpu(const Tensor& payload, const Tensor& directory, const Tensor& table, int64_t chunk_symbols, Tensor out) {
+  constexpr const char* kOp = "decode_out";
+  ANS_CHECK_ARGUMENT(out.is_contiguous(), kOp, "out is not contiguous");
+  decode_into(kOp, payload, directory, table, chunk_symbols, out);
+}
+
+void decode_dequantize_into(const char* op, const Tensor& payload, const Tensor& directory, const Tensor& table, const Tensor& scale, const Tensor& exponent,
+                            int64_t chunk_symbols, ScalarType symbol_dtype, Tensor& weight) {
+  const SymbolType type = symbol_type(op, symbol_dtype);
+  const core::FloatType weight_type = float_type(op, weight.scalar_type());
+  const RowShape shape = row_shape(op, weight);
+  const int64_t numel = weight.numel();
+  const Chunks chunks(op, payload, directory, numel, chunk_symbols);
+  const auto prepared = decode_table(op, table, type);
+  check_row_scales(op, weight, scale, exponent);
   const Tensor scales = torch::stable::contiguous(scale);
   const core::Float16* row_scales = static_cast<const core::Float16*>(scales.const_data_ptr());
   const int32_t e = *exponent.const_data_ptr<int32_t>();
-  const int64_t columns = shape[shape.size() - 1];
   void* out = weight.mutable_data_ptr();
   const core::RowCoder& coder = cpu::backend().coder;
   const Status status = parallel_ranges(chunks.count(), 1, [&](int64_t begin, int64_t end) {
@@ -216,13 +222,37 @@ Tensor decode_dequantize_cpu(const Tensor& payload, const Tensor& directory, con
     symbols.reserve(std::min(numel, std::min(group, end - begin) * chunk_symbols) * format::symbol_bytes(type));
     for (int64_t chunk = begin; chunk < end; chunk += group) {
       const int64_t last = std::min(end, chunk + group);
-      if (const Status s = decoder.decode(chunks.chunk(chunk), chunks.end(), chunks.entries.data(), numel, chunk_symbols, chunk, last, symbols.data()); s != Status::kOk) return s;
-      dequantize_range(symbols.data(), type, row_scales, e, columns, chunk * chunk_symbols, std::min(numel, last * chunk_symbols), out, weight_type);
+      if (const Status s = decoder.decode(chunks.chunk(chunk), chunks.end(), chunks.entries.data(), numel, chunk_symbols, chunk, last, symbols.data()); s != Status::kOk)
+        return s;
+      dequantize_range(symbols.data(), type, row_scales, e, shape.columns, chunk * chunk_symbols, std::min(numel, last * chunk_symbols), out, weight_type);
     }
     return Status::kOk;
   });
-  check_status(kOp, status, "the payload is damaged");
+  check_status(op, status, "the payload is damaged");
+}
+
+Tensor decode_dequantize_cpu(const Tensor& payload, const Tensor& directory, const Tensor& table, const Tensor& scale, const Tensor& exponent,
+                             torch::headeronly::IntHeaderOnlyArrayRef shape, int64_t chunk_symbols, ScalarType symbol_dtype, ScalarType dtype) {
+  constexpr const char* kOp = "decode_dequantize";
+  ANS_CHECK_ARGUMENT(shape.size() >= 1, kOp, "shape needs at least one dimension, the row");
+  float_type(kOp, dtype);
+  int64_t numel = 1;
+  for (int64_t d : shape) {
+    ANS_CHECK_ARGUMENT(d >= 0, kOp, "shape has a negative dimension");
+    ANS_CHECK_ARGUMENT(d == 0 || numel <= std::numeric_limits<int64_t>::max() / d, kOp, "shape has too many elements");
+    numel *= d;
+  }
+  const Chunks chunks(kOp, payload, directory, numel, chunk_symbols);  // before anything is allocated
+  Tensor weight = host_result(payload, shape, dtype);
+  decode_dequantize_into(kOp, payload, directory, table, scale, exponent, chunk_symbols, symbol_dtype, weight);
   return weight;
+}
+
+void decode_dequantize_out_cpu(const Tensor& payload, const Tensor& directory, const Tensor& table, const Tensor& scale, const Tensor& exponent, int64_t chunk_symbols,
+                               ScalarType symbol_dtype, Tensor out) {
+  constexpr const char* kOp = "decode_dequantize_out";
+  ANS_CHECK_ARGUMENT(out.is_contiguous(), kOp, "out is not contiguous");
+  decode_dequantize_into(kOp, payload, directory, table, scale, exponent, chunk_symbols, symbol_dtype, out);
 }
 
 Tensor stream_prefix_cpu(const Tensor& counts, ScalarType symbol_dtype, int64_t chunk_symbols) {
@@ -315,6 +345,8 @@ STABLE_TORCH_LIBRARY_IMPL(ans, CPU, m) {
   m.impl("encode", TORCH_BOX(&ans::ops::encode_cpu));
   m.impl("decode", TORCH_BOX(&ans::ops::decode_cpu));
   m.impl("decode_dequantize", TORCH_BOX(&ans::ops::decode_dequantize_cpu));
+  m.impl("decode_out", TORCH_BOX(&ans::ops::decode_out_cpu));
+  m.impl("decode_dequantize_out", TORCH_BOX(&ans::ops::decode_dequantize_out_cpu));
   m.impl("stream_prefix", TORCH_BOX(&ans::ops::stream_prefix_cpu));
   m.impl("pack_directory", TORCH_BOX(&ans::ops::pack_directory_cpu));
   m.impl("stream_layout", TORCH_BOX(&ans::ops::stream_layout_cpu));

@@ -22,6 +22,11 @@ STABLE_TORCH_LIBRARY(ans, m) {
   m.def(
       "decode_dequantize(Tensor payload, Tensor directory, Tensor table, Tensor scale, Tensor exponent, int[] shape, int chunk_symbols, "
       "ScalarType symbol_dtype, ScalarType dtype) -> Tensor");
+  // The same into memory that exists, such as a model's parameters.
+  m.def("decode_out(Tensor payload, Tensor directory, Tensor table, int chunk_symbols, Tensor(a!) out) -> ()");
+  m.def(
+      "decode_dequantize_out(Tensor payload, Tensor directory, Tensor table, Tensor scale, Tensor exponent, int chunk_symbols, ScalarType symbol_dtype, "
+      "Tensor(a!) out) -> ()");
   // Streams of BITSTREAM.md.
   m.def("stream_prefix(Tensor counts, ScalarType symbol_dtype, int chunk_symbols=65536) -> Tensor");
   m.def("pack_directory(Tensor directory) -> Tensor");
