@@ -85,7 +85,7 @@ def extension(name: str, sources: list[str], *, cuda: bool) -> Extension:
         *system_includes(*cpp_extension.include_paths(), sysconfig.get_path("include")),
     ]
     # Every result must be the same bits everywhere: no contraction. The other two change no value, they only let loops vectorize.
-    arithmetic = ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+    arithmetic = ["-ffp-contract=off", "-fno-wrapv", "-fno-math-errno", "-fno-trapping-math"]
     host = ["-g0", "-fvisibility=hidden", f"-ffile-prefix-map={ROOT}/=", *arithmetic, *warnings]
     cxx, nvcc = [*common, *host], [*common, "--fmad=false"]
     libraries, library_dirs, link = ["torch_cpu"], cpp_extension.library_paths(), []

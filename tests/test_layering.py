@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CUDA_RUNTIME = r"cuda(_runtime|_runtime_api|_fp16|_bf16)?\.h"
 CPP_LAYERS = {
     "csrc/format": (["format/"], []),
-    "csrc/core": (["core/", "format/"], []),
+    "csrc/core": (["core/", "format/"], [r"sys/mman\.h"]),  # a hint for large pages, nothing else of the system
     "csrc/cpu": (["cpu/", "core/", "format/"], [r"immintrin\.h", r"cpuid\.h"]),
     "cuda": (["cuda/", "core/", "format/"], [CUDA_RUNTIME, r"cub/.*", r"cuda/.*"]),
     "csrc/torch": (["torch/", "cpu/", "core/", "format/", "cuda/launch.h"], [r"torch/.*", r"Python\.h", r"cuda_runtime_api\.h"]),
@@ -26,7 +26,7 @@ CPP_LAYERS = {
 # Modules of the package from the lowest to the highest: each may import those before it. What comes before `ops` knows no coder.
 PYTHON_ORDER = [
     *("_version", "errors", "atomic", "entries", "index", "tree", "container"),
-    *("ops", "fake", "gatherv", "streams", "records", "pipeline", "model", "distributed", "analyze", "cli", "__main__"),
+    *("ops", "fake", "gatherv", "streams", "planes", "records", "pipeline", "reader", "model", "distributed", "model_files", "analyze", "cli", "__main__"),
 ]
 
 

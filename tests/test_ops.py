@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from distributions import bell, outliers
 from torch.library import opcheck
 
 import torch_ans
@@ -194,6 +195,30 @@ def test_decode_dequantize_is_decode_and_dequantize(dtype: torch.dtype, every_ba
             kept = torch.empty(shape, dtype=dtype)
             assert torch.equal(ops.decode_dequantize_out(*e, table, q.scale, q.exponent, chunk, torch.int8, kept), out)
             assert torch.equal(ops.decode_out(*e, table, chunk, torch.empty_like(q.symbols)), q.symbols)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_whole_rows_go_straight_to_weights(dtype: torch.dtype, every_backend: list[str]) -> None:
+    """Chunks of whole matrix rows, with and without escapes, tiny and huge scales: what the fused kernels are for."""
+    for symbols in (bell(96 * 700, 2.0, torch.int8, 1), outliers(64 * 1500, 3.0, torch.int8, 2), outliers(32 * 4000, 4.0, torch.uint8, 3), bell(384 * 300, 20.0, torch.int8, 4)):
+        for columns, rows_per_chunk in ((32, 100), (96, 23), (64, 1000), (384, 7)):
+            if symbols.numel() % columns:
+                continue
+            shape = (symbols.numel() // columns, columns)
+            scale = torch.logspace(-7, 4, shape[0]).half()
+            exponent = torch.tensor(-2, dtype=torch.int32)
+            chunk = rows_per_chunk * columns
+            table = ops.build_table(ops.histogram(symbols)[0], symbols.dtype)
+            e = ops.encode(symbols, table, chunk)
+            expected = ops.dequantize(symbols.view(shape), scale, exponent, dtype)
+            for name in every_backend:
+                ops.cpu_backend(name)
+                out = ops.decode_dequantize(*e, table, scale, exponent, shape, chunk, symbols.dtype, dtype)
+                assert torch.equal(out, expected), (shape, chunk, name)
+                damaged = e.payload.clone()
+                damaged[damaged.numel() // 2] ^= 1
+                with pytest.raises(errors.CorruptError):
+                    ops.decode_dequantize(damaged, e.directory, table, scale, exponent, shape, chunk, symbols.dtype, dtype)
 
 
 # ---- statistics and tables

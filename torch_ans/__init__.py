@@ -14,7 +14,18 @@ if torch.version.cuda and importlib.util.find_spec(__name__ + "._C_cuda"):
     HAS_CUDA = True
 
 from . import fake, gatherv  # noqa: E402, F401  they complete the operators
+from .distributed import save_distributed  # noqa: E402, F401
 from .errors import AnsError, CorruptError  # noqa: E402, F401
+from .model import (  # noqa: E402, F401
+    CompressedModel,
+    compress_model,
+    decompress_model,
+    dumps,
+    load,
+    loads,
+    open,
+    save,
+)
 from .ops import (  # noqa: E402, F401
     build_table,
     cpu_backend,
@@ -25,4 +36,5 @@ from .ops import (  # noqa: E402, F401
     histogram,
     quantize,
 )
+from .reader import AnsFile  # noqa: E402, F401
 from .streams import decode_stream, encode_stream  # noqa: E402, F401

@@ -1,14 +1,16 @@
 """From named tensors to the entries and records of a file, on one rank or on several: the same bytes either way.
 
-What is to be done follows from names, shapes, dtypes and options (`plan`), so every rank knows it. The work is divided by its cost; only
-tensors that are large beside a rank's share are cut, and only these need an exchange between the steps (see records.py). All other
-tensors are finished one after another, each on one rank, so that their intermediate results never add up.
+What is to be done follows from names, shapes, dtypes and options (`plan`), so every rank knows it. The work is divided by its
+cost; only tensors that are large beside a rank's share are cut, and only these need an exchange between the steps (see
+records.py). All other tensors are finished one after another, each on one rank, so that their intermediate results never add
+up.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,9 +29,9 @@ from .records import EncodedPiece, EntrySpec, Form
 T = TypeVar("T")
 
 #: Which tensors to quantize: `select(name, tensor)`, or patterns of names.
-Select = Callable[[str, Tensor], "bool | int | None"] | str | Sequence[str]
+Select = Callable[[str, Tensor], bool | int | None] | str | Sequence[str]
 #: Which scale belongs to which symbols: names of scales by names of symbols, a pair of suffixes, or `ties(name of symbols)`.
-Ties = Mapping[str, str] | tuple[str, str] | Callable[[str], "str | None"]
+Ties = Mapping[str, str] | tuple[str, str] | Callable[[str], str | None]
 #: Called with the name and the bytes of every tensor that is done.
 Progress = Callable[[str, int], None]
 
@@ -51,7 +53,7 @@ class Options:
         if not _is_int(self.chunk_symbols) or not 1 <= self.chunk_symbols <= ops.MAX_CHUNK_SYMBOLS:
             raise InvalidArgumentError(f"chunk_symbols is {self.chunk_symbols!r}, not in 1 ... {ops.MAX_CHUNK_SYMBOLS}")
         clip = self.clip_sigmas
-        if isinstance(clip, str) and clip != "absmax" or not isinstance(clip, str | int | float | None):
+        if (isinstance(clip, str) and clip != "absmax") or not isinstance(clip, str | int | float | None):
             raise InvalidArgumentError(f'clip_sigmas is {clip!r}, neither a number nor "absmax" nor None')
         if not isinstance(clip, str | None) and not 0 < clip < math.inf:
             raise InvalidArgumentError(f"clip_sigmas is {clip!r}, not a positive number")
@@ -78,7 +80,8 @@ def _check_bits(bits: object, where: str) -> int:
 
 
 def plan(names: Sequence[str], tensors: Sequence[Tensor], options: Options) -> list[EntrySpec]:
-    """One spec per tensor. Raises InvalidArgumentError or UnsupportedDtypeError, with the tensor's name, for what cannot be saved as asked."""
+    """One spec per tensor. Raises InvalidArgumentError or UnsupportedDtypeError, with the tensor's name, for what cannot be
+    saved as asked."""
     dtypes = [_checked_dtype(name, tensor) for name, tensor in zip(names, tensors)]
     aliases = _find_aliases(tensors)
     tied = _find_ties(names, tensors, dtypes, aliases, options.ties)
@@ -91,10 +94,12 @@ def plan(names: Sequence[str], tensors: Sequence[Tensor], options: Options) -> l
             continue
         bits = None if number in tied or dtype not in QUANTIZED_DTYPES or not tensor.numel() else _bits_of(name, tensor, options)
         columns = records.row_columns(shape)
-        forms = records.lossless_forms(dtype, as_symbols=number in scaled)
+        forms = records.lossless_forms(dtype)
+        if number in scaled or not tensor.numel():
+            forms = forms[:1]  # symbols, if they are to be found by their scale; and of nothing there is one form
         if bits is not None:
             forms = (Form(Kind.QUANTIZED, 0, columns, bits, options.clip),)
-        in_rows = bits is not None or tensor.dim() >= 2 and any(form.kind == Kind.SYMBOLS for form in forms)
+        in_rows = bits is not None or (tensor.dim() >= 2 and any(form.kind == Kind.SYMBOLS for form in forms))
         components = tensor.numel() * DTYPES[DTYPE_NUMBERS[dtype]].components
         chunk = records.chunk_length(components, columns if in_rows else 1, options.chunk_symbols)
         specs.append(EntrySpec(name, dtype, shape, forms, chunk, tied.get(number, ())))
@@ -104,7 +109,9 @@ def plan(names: Sequence[str], tensors: Sequence[Tensor], options: Options) -> l
 def _checked_dtype(name: str, tensor: Tensor) -> str:
     # Subclasses that only carry attributes are as good as tensors; those that intercept operators hold no plain memory.
     if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
-        raise InvalidArgumentError(f"{name!r} is a {type(tensor).__name__}; only plain tensors can be saved (full_tensor() makes one of a DTensor)")
+        raise InvalidArgumentError(
+            f"{name!r} is a {type(tensor).__name__}; only plain tensors can be saved (full_tensor() makes one of a DTensor)"
+        )
     if tensor.is_quantized:
         raise UnsupportedDtypeError(f"{name!r} has the dtype {tensor.dtype}; save int_repr() and its scales instead")
     if tensor.layout != torch.strided or tensor.is_nested:
@@ -141,12 +148,16 @@ def _find_ties(
             if name not in number_of:
                 raise InvalidArgumentError(f"ties: there is no tensor {name!r}")
         if dtypes[number_of[symbols]] not in SYMBOL_TYPES:
-            raise InvalidArgumentError(f"ties: {symbols!r} is {dtypes[number_of[symbols]]}; int8, uint8 or int16 can have a tied scale")
+            raise InvalidArgumentError(
+                f"ties: {symbols!r} is {dtypes[number_of[symbols]]}; int8, uint8 or int16 can have a tied scale"
+            )
         if dtypes[number_of[scale]] not in QUANTIZED_DTYPES:
             raise InvalidArgumentError(f"ties: {scale!r} is {dtypes[number_of[scale]]}; scales are floats")
         numel, rows = tensors[number_of[symbols]].numel(), tensors[number_of[scale]].numel()
         if rows == 0 or numel % rows:
-            raise InvalidArgumentError(f"ties: {scale!r} has {rows} scales, which do not divide the {numel} symbols of {symbols!r}")
+            raise InvalidArgumentError(
+                f"ties: {scale!r} has {rows} scales, which do not divide the {numel} symbols of {symbols!r}"
+            )
         target, source = (aliases.get(number_of[name], number_of[name]) for name in (symbols, scale))
         if scale_of.setdefault(target, source) != source:
             raise InvalidArgumentError(f"ties: {names[target]!r} has two scales, {names[scale_of[target]]!r} and {scale!r}")
@@ -223,8 +234,8 @@ class Share:
 
 
 def divide(specs: Sequence[EntrySpec], world_size: int) -> list[list[Share]]:
-    """The shares of every tensor, in order of chunks (an alias has none). All tensors lie on a line, each as long as its cost, and rank r has
-    the r-th of `world_size` equal parts of it."""
+    """The shares of every tensor, in order of chunks (an alias has none). All tensors lie on a line, each as long as its cost,
+    and rank r has the r-th of `world_size` equal parts of it."""
     costs = [cost(spec) for spec in specs]
     total = sum(costs)
     shares, begin = [], 0
@@ -238,7 +249,7 @@ def divide(specs: Sequence[EntrySpec], world_size: int) -> list[list[Share]]:
         else:  # the chunk nearest to where each rank's part begins
             edges = [(rank * total - begin * world_size) * 2 * chunks + world_size * length for rank in range(world_size + 1)]
             edges = [min(chunks, max(0, edge // (2 * world_size * length))) for edge in edges]
-            shares.append([Share(rank, *cut) for rank, cut in enumerate(zip(edges, edges[1:])) if cut[0] < cut[1]])
+            shares.append([Share(rank, *cut) for rank, cut in enumerate(itertools.pairwise(edges)) if cut[0] < cut[1]])
         begin += length
     return shares
 
@@ -253,7 +264,8 @@ class Exchange(Protocol):
     world_size: int
 
     def agree(self, error: Exception | None, same: bytes = b"", about: str = "") -> None:
-        """Returns if no rank has an error and all say the `same`; otherwise raises on all. `about` describes `same` to a reader."""
+        """Raises on all ranks if one has an error (a world of one may leave that to its caller), or if not all say the `same`;
+        `about` describes that to a reader."""
 
     def bounds(self, bounds: Tensor) -> Tensor:
         """float32 [n, 2]: for each of n tensors the minimum of all ranks' first and the maximum of their second values."""
@@ -272,8 +284,7 @@ class LocalExchange:
     world_size = 1
 
     def agree(self, error: Exception | None, same: bytes = b"", about: str = "") -> None:
-        if error is not None:
-            raise error
+        pass
 
     def bounds(self, bounds: Tensor) -> Tensor:
         return bounds
@@ -291,30 +302,28 @@ def agreed(exchange: Exchange, work: Callable[[], T]) -> T:
         result = work()
     except Exception as error:
         exchange.agree(error)
-        raise  # `agree` has raised already
+        raise
     exchange.agree(None)
     return result
 
 
-def encode(specs: Sequence[EntrySpec], tensors: Sequence[Tensor], exchange: Exchange, progress: Progress | None) -> list[list[EncodedPiece]] | None:
+def encode(
+    specs: Sequence[EntrySpec], tensors: Sequence[Tensor], exchange: Exchange, progress: Progress | None
+) -> list[list[EncodedPiece]] | None:
     """The pieces of every tensor on rank 0, None elsewhere."""
     shares = divide(specs, exchange.world_size)
     cut = [number for number, parts in enumerate(shares) if len(parts) > 1]
     mine = {number: part for number, parts in enumerate(shares) for part in parts if part.rank == exchange.rank}
-    done: dict[int, EncodedPiece] = {}
-
-    def encode_some(numbers: Sequence[int], exchange: Exchange) -> None:
-        nothing = Share(exchange.rank, 0, 0)
-        done.update(_encode_pieces({number: mine.get(number, nothing) for number in numbers}, specs, tensors, exchange))
-        for number in numbers if progress is not None else ():
-            progress(specs[number].name, tensors[number].nbytes)
+    nothing = Share(exchange.rank, 0, 0)
+    done = _encode_pieces({number: mine.get(number, nothing) for number in cut}, specs, tensors, exchange) if cut else {}
 
     def encode_whole_tensors() -> None:
-        for number in mine.keys() - set(cut):
-            encode_some([number], LocalExchange())
+        for number, share in mine.items():
+            if number not in done:
+                done.update(_encode_pieces({number: share}, specs, tensors, LocalExchange()))
+            if progress is not None:
+                progress(specs[number].name, tensors[number].nbytes)
 
-    if cut:
-        encode_some(cut, exchange)
     agreed(exchange, encode_whole_tensors)
     gathered = exchange.gather({number: done[number] for number in mine})
     if not gathered:
@@ -326,32 +335,33 @@ def _encode_pieces(
     shares: Mapping[int, Share], specs: Sequence[EntrySpec], tensors: Sequence[Tensor], exchange: Exchange
 ) -> dict[int, EncodedPiece]:
     """Encodes this rank's share (perhaps no chunk) of each of these tensors."""
-    pieces: dict[int, records.PlainPiece | records.QuantizedPiece] = {}
 
-    def on_each(step: Callable[[int, Any], T]) -> list[T]:
-        def run() -> list[T]:
-            results = []
-            for number, piece in pieces.items():
+    def each(step: Callable[[int], T]) -> dict[int, T]:
+        def run() -> dict[int, T]:
+            results = {}
+            for number in shares:
                 try:
-                    results.append(step(number, piece))
+                    results[number] = step(number)
                 except NotFiniteError as cause:
-                    raise NotFiniteError(f"{specs[number].name!r} cannot be quantized: {cause}") from cause
+                    first = shares[number].first_chunk * specs[number].chunk_symbols // specs[number].forms[0].columns
+                    counted = f" (rows counted from row {first})" if first else ""
+                    raise NotFiniteError(f"{specs[number].name!r} cannot be quantized: {cause}{counted}") from cause
             return results
 
         return agreed(exchange, run)
 
-    pieces.update(dict.fromkeys(shares))
-    made = on_each(lambda number, _: records.make_piece(specs[number], tensors[number], shares[number].first_chunk, shares[number].last_chunk))
-    pieces.update(zip(shares, made))
-    bounds = exchange.bounds(torch.stack(on_each(lambda _, piece: piece.scale_bounds())))
-    row = dict(zip(shares, bounds))
-    counts = on_each(lambda number, piece: piece.count(row[number]))
-    totals = iter(exchange.total([of_form for of_piece in counts for of_form in of_piece]))
-    total = {number: [next(totals) for _ in specs[number].forms] for number in shares}
-    return dict(zip(shares, on_each(lambda number, piece: piece.encode(total[number]))))
+    pieces = each(lambda i: records.make_piece(specs[i], tensors[i], shares[i].first_chunk, shares[i].last_chunk))
+    bounds = exchange.bounds(torch.stack(list(each(lambda i: pieces[i].scale_bounds()).values())))
+    bounds_of = dict(zip(shares, bounds))
+    counts = each(lambda i: pieces[i].count(bounds_of[i]))
+    totals = iter(exchange.total([of_form for of_piece in counts.values() for of_form in of_piece]))
+    total_of = {i: [next(totals) for _ in counts[i]] for i in shares}
+    return each(lambda i: pieces[i].encode(total_of[i]))
 
 
-def assemble(specs: Sequence[EntrySpec], pieces: Sequence[Sequence[EncodedPiece]], chunk_target: int) -> tuple[list[Entry], list[list[Tensor]]]:
+def assemble(
+    specs: Sequence[EntrySpec], pieces: Sequence[Sequence[EncodedPiece]], chunk_target: int
+) -> tuple[list[Entry], list[list[Tensor]]]:
     """Entries, and for each its record as a list of uint8 tensors (an alias has an empty one)."""
     entries, parts = [], []
     for spec, of_tensor in zip(specs, pieces):

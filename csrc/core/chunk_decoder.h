@@ -3,9 +3,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/byte_buffer.h"
 #include "core/directory.h"
 #include "core/row_coder.h"
 #include "core/scalar_coder.h"
+#include "core/weight_target.h"
 
 namespace ans::core {
 
@@ -17,6 +19,10 @@ class ChunkDecoder {
   // chunks of the stream) have passed check_chunk(), and the payload holds the bytes that they announce; `payload_end` is where it ends (or later: what may be
   // read).
   Status decode(const uint8_t* payload, const uint8_t* payload_end, const ChunkEntry* entries, int64_t numel, int64_t chunk_symbols, int64_t begin, int64_t end, void* out);
+
+  // The same straight to the weights that the symbols stand for.
+  Status decode_weights(const uint8_t* payload, const uint8_t* payload_end, const ChunkEntry* entries, int64_t numel, int64_t chunk_symbols, int64_t begin, int64_t end,
+                        const WeightTarget& target);
 
  private:
   static constexpr int kMaxStreams = 6;
@@ -44,6 +50,9 @@ class ChunkDecoder {
 
   Status start(const uint8_t* bytes, const ChunkEntry& entry, int64_t symbols, uint8_t* out, Slot* slot);
   Status finish(Slot* slot);
+  Status decode_slice(Slot** active, int* busy, Slot** idle, int* unused);
+  int64_t safe_rows(const Slot& slot) const { return (payload_end_ - slot.next - kLoadSlack) / row_bytes(); }
+  Status decode_group_of_weights(Slot** slots, int count, int64_t first_chunk, int64_t chunk_symbols, const WeightTarget& target);
   Status decode_pending_tails();
   void put_symbol(int32_t symbol, uint8_t* out, int i) const;
   void pad(Slot* slot);
@@ -55,6 +64,8 @@ class ChunkDecoder {
   Slot slots_[kMaxStreams];
   PendingTail tails_[kMaxStreams];
   int pending_ = 0;
+  ByteBuffer symbols_;         // of the chunks that become weights
+  std::vector<float> scales_;  // of the rows of those chunks
 };
 
 }  // namespace ans::core

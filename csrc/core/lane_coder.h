@@ -15,16 +15,18 @@
 //   push_raw(encoder, x, m, raw, words)
 //   is_escape(…, index), any_escape(decoder, index[]), any(m), first(n), both(m, n), select(m, a, b), select_state(m, a, b)
 //   store_row / store_row_pair<Out, kClean>, load_index, load_raw
+//   Weights, make_weights, store_weights, store_escaped_weights   only for decode_weight_rows
 // Callers guarantee that 64 bytes can be read at `words` and written below it.
 #pragma once
+#include "core/quantize_arithmetic.h"
 #include "core/row_coder.h"
 
 namespace ans::core {
 namespace ANS_TARGET {
 
-// One row of each stream. The streams take turns, which hides the latency of a step; one test finds out whether any of them met an escape.
+// One row of each stream. The streams take turns, which hides the latency of a step; one test finds out whether any of them met an escape (the result).
 template <class L, bool kEscape, int kStreams>
-ANS_INLINE void decode_row(const typename L::Decoder& decoder, typename L::State (&x)[kStreams], const uint8_t* (&words)[kStreams], typename L::Index (&index)[kStreams]) {
+ANS_INLINE bool decode_row(const typename L::Decoder& decoder, typename L::State (&x)[kStreams], const uint8_t* (&words)[kStreams], typename L::Index (&index)[kStreams]) {
   ANS_UNROLL
   for (int s = 0; s < kStreams; ++s) {
     index[s] = L::pop(decoder, x[s]);
@@ -33,14 +35,17 @@ ANS_INLINE void decode_row(const typename L::Decoder& decoder, typename L::State
   }
   if constexpr (kEscape) {
     if (__builtin_expect(L::template any_escape<kStreams>(decoder, index), 0)) {
+      ANS_UNROLL  // also here: an index that is not a constant would keep all states in memory
       for (int s = 0; s < kStreams; ++s) {
         const typename L::Mask escaped = L::is_escape(decoder, index[s]);
         if (!L::any(escaped)) continue;
         index[s] = L::select(escaped, L::pop_raw(decoder, x[s], escaped), index[s]);
         L::refill(x[s], words[s]);
       }
+      return true;
     }
   }
+  return false;
 }
 
 // Decodes `rows` full rows of each of kStreams chunks.
@@ -71,6 +76,41 @@ ANS_NOINLINE void decode_rows(const DecodeTable& table, DecodeStream* streams, i
     for (int s = 0; s < kStreams; ++s) {
       L::template store_row<Out, !kEscape>(decoder, out[s], first[s]);
       out[s] += format::kLanes;
+    }
+  }
+  for (int s = 0; s < kStreams; ++s) {
+    L::store(streams[s].state, x[s]);
+    streams[s].words = words[s];
+    streams[s].out = out[s];
+  }
+}
+
+// Full matrix rows straight to 16-bit floats T, with finite scales: within a row of the matrix a weight is a look-up by index.
+template <class L, class T, int kStreams, bool kEscape>
+ANS_NOINLINE void decode_weight_rows(const DecodeTable& table, DecodeStream* streams, const float* const* scales, int64_t matrix_rows, int64_t columns) {
+  const typename L::Decoder decoder(table);
+  typename L::State x[kStreams];
+  const uint8_t* words[kStreams];
+  T* out[kStreams];
+  for (int s = 0; s < kStreams; ++s) {
+    x[s] = L::load(streams[s].state);
+    words[s] = streams[s].words;
+    out[s] = static_cast<T*>(streams[s].out);
+  }
+  for (int64_t m = 0; m < matrix_rows; ++m) {
+    typename L::Weights weights[kStreams];
+    for (int s = 0; s < kStreams; ++s) weights[s] = L::template make_weights<T>(table.first_value, scales[s][m]);
+    typename L::Index index[kStreams];
+    for (int64_t column = 0; column < columns; column += format::kLanes) {
+      const bool escaped = decode_row<L, kEscape, kStreams>(decoder, x, words, index);
+      ANS_UNROLL
+      for (int s = 0; s < kStreams; ++s) L::store_weights(out[s], weights[s], index[s]);
+      if (kEscape && __builtin_expect(escaped, 0)) {
+        ANS_UNROLL
+        for (int s = 0; s < kStreams; ++s) L::store_escaped_weights(out[s], index[s], table.first_value, scales[s][m]);
+      }
+      ANS_UNROLL
+      for (int s = 0; s < kStreams; ++s) out[s] += format::kLanes;
     }
   }
   for (int s = 0; s < kStreams; ++s) {
@@ -172,6 +212,30 @@ void decode_rows_any(const DecodeTable& table, DecodeStream* streams, int count,
   } else {
     if (escape) decode_rows_of<L, uint16_t, true>(table, streams, count, rows);
     else decode_rows_of<L, uint16_t, false>(table, streams, count, rows);
+  }
+}
+
+template <class L, class T, bool kEscape>
+void decode_weight_rows_of(const DecodeTable& table, DecodeStream* streams, const float* const* scales, int count, int64_t matrix_rows, int64_t columns) {
+  switch (count) {
+    case 1: return decode_weight_rows<L, T, 1, kEscape>(table, streams, scales, matrix_rows, columns);
+    case 2: return decode_weight_rows<L, T, 2, kEscape>(table, streams, scales, matrix_rows, columns);
+    case 3: return decode_weight_rows<L, T, 3, kEscape>(table, streams, scales, matrix_rows, columns);
+    case 4: return decode_weight_rows<L, T, 4, kEscape>(table, streams, scales, matrix_rows, columns);
+    case 5: return decode_weight_rows<L, T, 5, kEscape>(table, streams, scales, matrix_rows, columns);
+    case 6: return decode_weight_rows<L, T, 6, kEscape>(table, streams, scales, matrix_rows, columns);
+  }
+}
+
+template <class L>
+void decode_weight_rows_any(const DecodeTable& table, DecodeStream* streams, const float* const* scales, int count, int64_t matrix_rows, int64_t columns, FloatType type) {
+  const bool escape = table.escape_index >= 0;
+  if (type == FloatType::kBFloat16) {
+    if (escape) decode_weight_rows_of<L, BFloat16, true>(table, streams, scales, count, matrix_rows, columns);
+    else decode_weight_rows_of<L, BFloat16, false>(table, streams, scales, count, matrix_rows, columns);
+  } else {
+    if (escape) decode_weight_rows_of<L, Float16, true>(table, streams, scales, count, matrix_rows, columns);
+    else decode_weight_rows_of<L, Float16, false>(table, streams, scales, count, matrix_rows, columns);
   }
 }
 

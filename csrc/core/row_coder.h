@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "core/coder_tables.h"
+#include "core/float_formats.h"
 
 namespace ans::core {
 
@@ -33,6 +34,10 @@ struct RowCoder {
   void (*decode_rows)(const DecodeTable& table, DecodeStream* streams, int count, int64_t rows);
   // A row of which the first `active` lanes count; writes a full row at `out`, does not advance it.
   void (*decode_partial_row)(const DecodeTable& table, DecodeStream* stream, int active);
+
+  // Rows of a matrix straight to weights: `matrix_rows` rows of `columns` symbols (a multiple of 32) of each stream, whose `out` takes fp16 or bf16 numbers;
+  // scales[stream][row]. For tables of 64 buckets and 8-bit symbols. Null where the backend has no such thing.
+  void (*decode_weight_rows)(const DecodeTable& table, DecodeStream* streams, const float* const* scales, int count, int64_t matrix_rows, int64_t columns, FloatType type);
 
   // Indices of n symbols, and per lane the sum of their costs (bits * 4096 mod 2^16), added to cost[32]. `index` and `raw` have room for whole rows.
   IndexResult (*index_symbols)(const EncodeTable& table, const void* symbols, int64_t n, uint8_t* index, uint16_t* raw, uint16_t* cost);

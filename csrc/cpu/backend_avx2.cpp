@@ -8,6 +8,7 @@
 #include "cpu/backends.h"
 #include "core/coder_tables.h"
 #include "core/quantize_kernels.h"
+#include "core/quantize_arithmetic.h"
 #include "core/row_coder.h"
 
 #if defined(__x86_64__)
@@ -33,6 +34,7 @@ const Backend kAvx2 = {
         [](int) { return L::kEncodeStreams; },
         decode_rows_any<L>,
         decode_partial_row_any<L>,
+        nullptr,
         index_symbols_plain,
         encode_rows_any<L>,
         encode_partial_row<L>,

@@ -8,6 +8,7 @@
 #include "cpu/backends.h"
 #include "core/coder_tables.h"
 #include "core/quantize_kernels.h"
+#include "core/quantize_arithmetic.h"
 #include "core/row_coder.h"
 
 #if defined(__x86_64__)
@@ -67,6 +68,7 @@ const Backend kAvx512 = {
         encode_streams,
         decode_rows_by_buckets,
         decode_partial_by_buckets,
+        decode_weight_rows_any<Lanes16<64>>,
         index_by_buckets,
         encode_rows_by_buckets,
         encode_partial_by_buckets,

@@ -22,6 +22,7 @@ const Backend kScalar = {
         [](int) { return L::kEncodeStreams; },
         decode_rows_any<L>,
         decode_partial_row_any<L>,
+        nullptr,
         index_symbols_plain,
         encode_rows_any<L>,
         encode_partial_row<L>,

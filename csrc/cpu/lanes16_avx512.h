@@ -231,6 +231,40 @@ struct Lanes16 {
       store_row<Out, kClean>(d, out + format::kLanes, b);
     }
   }
+  // Weights by index, 64 of them; indices may carry garbage.
+  using Weights = Lookup16<64>;
+  // What from_float<T>(dequantize_symbol(first_value + i, scale)) is for i in 0 … 63.
+  template <class T>
+  ANS_INLINE static Weights make_weights(int32_t first_value, float scale) {
+    Weights weights;
+    const __m512i iota = _mm512_loadu_si512(kIota);
+    weights.v[0] = weights_of<T>(iota, first_value, scale);
+    weights.v[1] = weights_of<T>(_mm512_add_epi16(iota, set1(32)), first_value, scale);
+    return weights;
+  }
+  template <class T>
+  ANS_INLINE static __m512i weights_of(Index index, int32_t first_value, float scale) {
+    const __m512i low = _mm512_cvtepi16_epi32(_mm512_castsi512_si256(index)), high = _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(index, 1));
+    const __m512i first = _mm512_set1_epi32(first_value);
+    const __m512 s = _mm512_set1_ps(scale);
+    const __m256i a = round_to(T{}, _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(low, first)), s));
+    const __m256i b = round_to(T{}, _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(high, first)), s));
+    return _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
+  }
+  // Again the weights of a row in which raw values (index beyond what the look-up knows) occur.
+  template <class T>
+  ANS_INLINE static void store_escaped_weights(T* out, Index index, int32_t first_value, float scale) {
+    const Mask beyond = _mm512_cmpgt_epu16_mask(index, set1(63));
+    _mm512_mask_storeu_epi16(out, beyond, weights_of<T>(index, first_value, scale));
+  }
+  ANS_INLINE static __m256i round_to(Float16, __m512 x) { return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  ANS_INLINE static __m256i round_to(BFloat16, __m512 x) {  // x is no NaN; the instruction for this flushes subnormals
+    const __m512i bits = _mm512_castps_si512(x), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd), 16));
+  }
+  template <class T>
+  ANS_INLINE static void store_weights(T* out, const Weights& weights, Index index) { _mm512_storeu_si512(out, weights(index)); }
+
   ANS_INLINE static Index load_index(const uint8_t* p) { return _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
   ANS_INLINE static Index load_raw(const uint16_t* p) { return _mm512_loadu_si512(p); }
 };

@@ -18,7 +18,6 @@
 #include "cpu/backends.h"
 #include "torch/checks.h"
 #include "torch/parallel.h"
-#include "torch/quantize_cpu.h"
 
 namespace ans::ops {
 namespace {
@@ -210,23 +209,17 @@ void decode_dequantize_into(const char* op, const Tensor& payload, const Tensor&
   const auto prepared = decode_table(op, table, type);
   check_row_scales(op, weight, scale, exponent);
   const Tensor scales = torch::stable::contiguous(scale);
-  const core::Float16* row_scales = static_cast<const core::Float16*>(scales.const_data_ptr());
-  const int32_t e = *exponent.const_data_ptr<int32_t>();
-  void* out = weight.mutable_data_ptr();
-  const core::RowCoder& coder = cpu::backend().coder;
+  const cpu::Backend& backend = cpu::backend();
+  const core::WeightTarget target{&backend.quantizer,
+                                  type,
+                                  static_cast<const core::Float16*>(scales.const_data_ptr()),
+                                  *exponent.const_data_ptr<int32_t>(),
+                                  shape.columns,
+                                  weight_type,
+                                  static_cast<uint8_t*>(weight.mutable_data_ptr())};
   const Status status = parallel_ranges(chunks.count(), 1, [&](int64_t begin, int64_t end) {
-    // As many chunks as the decoder interleaves; their symbols are still in the cache when they become weights.
-    const int64_t group = std::max(1, coder.decode_streams(prepared->buckets));
-    core::ChunkDecoder decoder(coder, *prepared);
-    core::ByteBuffer symbols;
-    symbols.reserve(std::min(numel, std::min(group, end - begin) * chunk_symbols) * format::symbol_bytes(type));
-    for (int64_t chunk = begin; chunk < end; chunk += group) {
-      const int64_t last = std::min(end, chunk + group);
-      if (const Status s = decoder.decode(chunks.chunk(chunk), chunks.end(), chunks.entries.data(), numel, chunk_symbols, chunk, last, symbols.data()); s != Status::kOk)
-        return s;
-      dequantize_range(symbols.data(), type, row_scales, e, shape.columns, chunk * chunk_symbols, std::min(numel, last * chunk_symbols), out, weight_type);
-    }
-    return Status::kOk;
+    core::ChunkDecoder decoder(backend.coder, *prepared);
+    return decoder.decode_weights(chunks.chunk(begin), chunks.end(), chunks.entries.data(), numel, chunk_symbols, begin, end, target);
   });
   check_status(op, status, "the payload is damaged");
 }

@@ -10,25 +10,12 @@
 #include <vector>
 
 #include "core/histogram.h"
+#include "core/weight_target.h"
 #include "cpu/backends.h"
 #include "torch/checks.h"
 #include "torch/parallel.h"
-#include "torch/quantize_cpu.h"
 
 namespace ans::ops {
-
-int64_t float_bytes(core::FloatType type) { return type == core::FloatType::kFloat32 ? 4 : 2; }
-
-void dequantize_range(const void* symbols, format::SymbolType symbol_type, const core::Float16* scale, int32_t exponent, int64_t columns, int64_t begin, int64_t end,
-                      void* weight, core::FloatType type) {
-  const core::QuantizeKernels& kernels = cpu::backend().quantizer;
-  for (int64_t i = begin; i < end;) {
-    const int64_t row = i / columns, row_end = std::min(end, (row + 1) * columns);
-    kernels.dequantize(static_cast<const uint8_t*>(symbols) + (i - begin) * format::symbol_bytes(symbol_type), symbol_type, row_end - i,
-                       core::unpack_scale(scale[row], exponent), static_cast<uint8_t*>(weight) + i * float_bytes(type), type);
-    i = row_end;
-  }
-}
 
 namespace {
 
@@ -55,7 +42,7 @@ Tensor row_scale_cpu(const Tensor& weight, int64_t bits, std::optional<double> c
   const core::Status status = parallel_ranges(shape.rows, row_grain(shape.columns), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       core::RowStatistics statistics;
-      kernels.row_statistics(source + r * shape.columns * float_bytes(type), type, shape.columns, &statistics);
+      kernels.row_statistics(source + r * shape.columns * core::float_bytes(type), type, shape.columns, &statistics);
       if (!core::is_finite_row(statistics)) {
         bad_row = r;
         return core::Status::kNotFinite;
@@ -107,7 +94,7 @@ Tensor quantize_rows_cpu(const Tensor& weight, const Tensor& scale, const Tensor
   const core::Status status = parallel_ranges(shape.rows, row_grain(shape.columns), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const int64_t at = r * shape.columns;
-      if (!kernels.quantize(source + at * float_bytes(type), type, shape.columns, core::unpack_scale(row_scales[r], e), limit, out + at))
+      if (!kernels.quantize(source + at * core::float_bytes(type), type, shape.columns, core::unpack_scale(row_scales[r], e), limit, out + at))
         return core::Status::kNotFinite;
     }
     return core::Status::kOk;
@@ -131,13 +118,16 @@ Tensor dequantize_cpu(const Tensor& symbols, const Tensor& scale, const Tensor& 
   const Tensor rows = torch::stable::contiguous(symbols), scales = torch::stable::contiguous(scale);
   Tensor weight = host_result(symbols, symbols.sizes(), dtype);
   const uint8_t* source = static_cast<const uint8_t*>(rows.const_data_ptr());
-  const core::Float16* row_scales = static_cast<const core::Float16*>(scales.const_data_ptr());
-  const int32_t e = *exponent.const_data_ptr<int32_t>();
-  void* out = weight.mutable_data_ptr();
   if (rows.numel() == 0) return weight;
+  const core::WeightTarget target{&cpu::backend().quantizer,
+                                  source_type,
+                                  static_cast<const core::Float16*>(scales.const_data_ptr()),
+                                  *exponent.const_data_ptr<int32_t>(),
+                                  shape.columns,
+                                  type,
+                                  static_cast<uint8_t*>(weight.mutable_data_ptr())};
   const core::Status status = parallel_ranges(shape.rows, row_grain(shape.columns), [&](int64_t begin, int64_t end) {
-    dequantize_range(source + begin * shape.columns * format::symbol_bytes(source_type), source_type, row_scales, e, shape.columns, begin * shape.columns,
-                     end * shape.columns, out, type);
+    target.write(source + begin * shape.columns * format::symbol_bytes(source_type), begin * shape.columns, end * shape.columns);
     return core::Status::kOk;
   });
   check_status(kOp, status, "");

@@ -1,0 +1,176 @@
+"""An open `.ans` file: tensors by name, decoded when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from . import ops, records, streams, tree
+from .entries import QUANTIZED_DTYPES, Entry, Index, Kind, QuantizedMeta, StreamSpec, torch_dtype
+from .errors import InvalidArgumentError
+
+_TORCH_SYMBOLS = {"i8": torch.int8, "u8": torch.uint8, "i16": torch.int16}
+
+
+class Reader(Protocol):
+    """Where index and records come from: a ContainerReader, or a CompressedModel."""
+
+    index: Index
+
+    @property
+    def file_bytes(self) -> int: ...
+    @property
+    def head_bytes(self) -> int: ...
+    def record(self, number: int) -> list[memoryview]: ...
+    def verify(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class AnsFile:
+    """An open `.ans` file; each tensor is read and decoded when it is asked for. Unknown names raise KeyError, damage raises
+    CorruptErrors. Made by `torch_ans.open`. `source` is closed with it."""
+
+    def __init__(self, source: Reader, device: str | torch.device = "cpu") -> None:
+        self._reader = source
+        self._device = torch.device(device)
+
+    @property
+    def index(self) -> Index:
+        return self._reader.index
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the file."""
+        return self._reader.file_bytes
+
+    @property
+    def head_bytes(self) -> int:
+        """Bytes of header and index, of `file_bytes`."""
+        return self._reader.head_bytes
+
+    def keys(self) -> list[str]:
+        """Names of all tensors, in order."""
+        return [entry.name for entry in self.index.entries]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.index.numbers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        return len(self.index.entries)
+
+    def metadata(self) -> dict[str, Any]:
+        """The user's metadata."""
+        return dict(self.index.metadata)
+
+    def entry(self, name: str) -> Entry:
+        """What the index says about a tensor; for one that is stored as another, what it says about that."""
+        return self.index.entries[self._number(name)]
+
+    def get_shape(self, name: str) -> torch.Size:
+        return torch.Size(self.entry(name).shape)
+
+    def get_dtype(self, name: str) -> torch.dtype:
+        return torch_dtype(self.entry(name).dtype)
+
+    def get_streams(self, name: str) -> list[tuple[StreamSpec, Tensor]]:
+        """The coded streams of a tensor (uint8), and what has to be known to decode them."""
+        entry = self.entry(name)
+        return list(zip(entry.streams, self._record(name)))
+
+    def get_tensor(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
+        """A tensor as it was saved. Quantized weights come as floats of their own dtype, or of `dtype` if given."""
+        entry = self.entry(name)
+        if entry.kind == Kind.QUANTIZED:
+            return self.dequantize(name, dtype)
+        return records.decode_exact(entry, self._record(name)).to(self._device)
+
+    def get_quantized(self, name: str) -> ops.Quantized:
+        """The integers of a quantized tensor and their scales. Symbols have one row per scale as their last dimension, which
+        for convolutions joins several dimensions of the tensor."""
+        entry = self.entry(name)
+        if entry.kind != Kind.QUANTIZED:
+            raise InvalidArgumentError(f"{name!r} is not quantized, but kept exactly")
+        record = self._record(name)
+        scale, exponent = records.decode_scale(entry, record)
+        symbols = streams.decode_stream(record[0], entry.numel, torch.int8).view(*scale.shape, QuantizedMeta(*entry.meta).columns)
+        return ops.Quantized(*(part.to(self._device) for part in (symbols, scale, exponent)))
+
+    def get_scale_name(self, name: str) -> str | None:
+        """Name of the scale that is tied to a tensor of integers; None if there is none."""
+        for user in self.index.users.get(self._number(name), ()):
+            entry = self.index.entries[user]
+            if self.entry(name).kind == Kind.SYMBOLS and entry.kind == Kind.PLANES and entry.dtype in QUANTIZED_DTYPES:
+                return entry.name
+        return None
+
+    def dequantize(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
+        """Quantized weights, or integers with a tied scale, as floats of any dtype. Default: the tensor's own dtype, or that of
+        the scale. Each integer times its scale is rounded to float32 (with a float64 scale: not at all) and that to `dtype`."""
+        entry = self.entry(name)
+        if dtype is not None and str(dtype).removeprefix("torch.") not in QUANTIZED_DTYPES:
+            raise InvalidArgumentError(f"weights cannot be decoded to {dtype}; {', '.join(QUANTIZED_DTYPES)} are possible")
+        if entry.kind == Kind.QUANTIZED:
+            record = self._record(name)
+            scale, exponent = records.decode_scale(entry, record)
+            columns = QuantizedMeta(*entry.meta).columns
+            weight = records.decode_scaled(record[0], torch.int8, scale, exponent, columns, dtype or torch_dtype(entry.dtype))
+            return weight.view(entry.shape).to(self._device)
+        if (scale_name := self.get_scale_name(name)) is None:
+            raise InvalidArgumentError(f"{name!r} is neither quantized nor tied to a scale")
+        scale = records.decode_exact(self.entry(scale_name), self._record(scale_name)).view(-1)
+        if scale.numel() == 0 or entry.numel % scale.numel():
+            raise InvalidArgumentError(f"{scale_name!r} has {scale.numel()} scales, which do not divide {name!r}")
+        return self._dequantize_tied(name, entry, scale, dtype or scale.dtype).view(entry.shape).to(self._device)
+
+    def _dequantize_tied(self, name: str, entry: Entry, scale: Tensor, dtype: torch.dtype) -> Tensor:
+        stream = self._record(name)[0]
+        symbol_dtype = _TORCH_SYMBOLS[entry.streams[0].symbol_type]
+        if scale.dtype == torch.float16:
+            columns = entry.numel // scale.numel()
+            return records.decode_scaled(stream, symbol_dtype, scale, torch.zeros((), dtype=torch.int32), columns, dtype)
+        wide = torch.float64 if scale.dtype == torch.float64 else torch.float32
+        symbols = streams.decode_stream(stream, entry.numel, symbol_dtype).view(scale.numel(), -1)
+        return symbols.to(wide).mul_(scale.to(wide)[:, None]).to(dtype)
+
+    def tree(self, dtype: torch.dtype | None = None, progress: Callable[[str, int], None] | None = None) -> Any:
+        """Everything, nested as it was saved; tensors that were one are one again."""
+        tensors: dict[int, Tensor] = {}
+        for number, name in enumerate(self.keys()):
+            target = self.index.resolve(number)
+            if target not in tensors:
+                tensors[target] = self.get_tensor(name, dtype)
+            if progress is not None:
+                progress(name, tensors[target].nbytes)
+        ordered = [tensors[self.index.resolve(number)] for number in range(len(self))]
+        return tree.unflatten(self.index.structure, self.keys(), ordered)
+
+    def verify(self, decode: bool = True) -> None:
+        """Raises a CorruptError if a checksum is wrong or, with `decode`, if a tensor cannot be decoded."""
+        self._reader.verify()
+        tree.unflatten(self.index.structure, self.keys(), self.keys())
+        for entry in self.index.entries if decode else ():
+            if entry.kind != Kind.ALIAS:
+                self.get_tensor(entry.name)
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def __enter__(self) -> AnsFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _number(self, name: str) -> int:
+        if name not in self.index.numbers:
+            raise KeyError(f"there is no tensor {name!r} in this file")
+        return self.index.resolve(self.index.numbers[name])
+
+    def _record(self, name: str) -> list[Tensor]:
+        return [records.stream_tensor(stream) for stream in self._reader.record(self._number(name))]
