@@ -150,13 +150,15 @@ def read_table(data: bytes, position: int, symbol_type: str) -> tuple[Table, int
     if has_escape:
         sent = reader.bits(1) == 1
         raw_min = reader.seg(4) if sent else 0 if symbol_type == "u8" else -(1 << (raw_bits - 1))
+    unit_shift = reader.bits(3)
     adjust = reader.bits(3) - 4
     mirrored = reader.bits(1) == 1
     mirror_adjust = reader.bits(3) - 4 if mirrored else 0
 
     escape = [reader.eg(4)] if has_escape else []
     total = sum(escape)
-    check(total <= SLOTS, "FrequencySumTooLarge")
+    units = SLOTS >> unit_shift
+    check(total <= units, "FrequencySumTooLarge")
     core: list[int] = []
     for i in range(core_size - 1):
         opposite = -2 * first_value - i
@@ -167,11 +169,11 @@ def read_table(data: bytes, position: int, symbol_type: str) -> tuple[Table, int
             b = core[i - 2] if i >= 2 else 0
             core.append(read_residual(reader, min(2 * a, max(a >> 1, a * a // max(1, b))), adjust))
         total += core[i]
-        check(total <= SLOTS, "FrequencySumTooLarge")
-    core.append(SLOTS - total)
+        check(total <= units, "FrequencySumTooLarge")
+    core.append(units - total)
     end = reader.end()
 
-    freq = core + escape
+    freq = [unit << unit_shift for unit in core + escape]
     check(sum(f > 0 for f in freq) >= 2 and freq[0] > 0 and escape != [0], "DegenerateTable")
     _, lowest, highest = SYMBOL_TYPES[symbol_type]
     check(lowest <= first_value and first_value + core_size - 1 <= highest, "SymbolOutOfRange")

@@ -65,6 +65,7 @@ class Model(NamedTuple):
 def write_table(
     model: Model,
     *,
+    unit_shift: int | None = None,
     adjust: int = 0,
     mirror_adjust: int | None = None,
     padding: str = "0",
@@ -73,6 +74,12 @@ def write_table(
     symmetric: bool | None = None,
 ) -> bytes:
     """The coded table, mirrored if there is a `mirror_adjust`; a raw_min that equals `default_raw_min` is not sent. `bad_code_at` replaces that EG code, counted from 0, by one of 25 leading zero bits."""
+    if unit_shift is None:  # the coarsest that fits
+        bits = 128
+        for f in model.freq():
+            bits |= f
+        unit_shift = (bits & -bits).bit_length() - 1
+    core = [f >> unit_shift for f in model.core]
     writer = BitWriter()
     codes = 0
 
@@ -97,17 +104,18 @@ def write_table(
         writer.bits(sent, 1)
         if sent:
             code(writer.seg, model.escape.raw_min, 4)
+    writer.bits(unit_shift, 3)
     writer.bits(adjust + 4, 3)
     writer.bits(mirror_adjust is not None, 1)
     if mirror_adjust is not None:
         writer.bits(mirror_adjust + 4, 3)
     if model.escape:
-        code(writer.eg, model.escape.freq, 4)
+        code(writer.eg, model.escape.freq >> unit_shift, 4)
     a = b = 0
-    for i, v in enumerate(model.core[:-1]):
+    for i, v in enumerate(core[:-1]):
         p, order = min(2 * a, max(a >> 1, a * a // max(1, b))), adjust
         if mirror_adjust is not None and 0 <= -2 * model.first_value - i < i:
-            p, order = model.core[-2 * model.first_value - i], mirror_adjust
+            p, order = core[-2 * model.first_value - i], mirror_adjust
         z = v if v > 2 * p else 2 * (v - p) - 1 if v > p else 2 * (p - v)
         code(writer.eg, z, max(0, p.bit_length() // 2 + order))
         a, b = v, a

@@ -13,28 +13,29 @@ namespace {
 using format::kSlots;
 using Wide = unsigned __int128;
 constexpr Wide kNoGain = ~Wide{0};
+constexpr uint64_t kManySymbols = uint64_t{1} << 18;  // from here on the finest unit pays
 
 // Bits * 2^32 that one more slot saves a symbol.
 Wide gain(uint64_t count, uint16_t freq) { return Wide{count} * (log2_table()[freq + 1u] - log2_table()[freq]); }
 
-// freq[i] ~ counts[i] / total * 4096, at least 1: those that would fall below 1 get 1, the others share what is left.
-void proportional(const uint64_t* counts, int n, uint16_t* freq) {
+// freq[i] ~ counts[i] / total * all_slots, at least 1: those that would fall below 1 get 1, the others share what is left.
+void proportional(const uint64_t* counts, int n, uint16_t* freq, int all_slots) {
   uint64_t total = 0;
   for (int i = 0; i < n; ++i) total += counts[i];
-  int slots = kSlots, forced = 0, before = -1;
+  int slots = all_slots, forced = 0, before = -1;
   uint64_t shared = total;
   while (forced != before) {
     before = forced;
     const uint64_t share_total = shared;
     const int share_slots = slots;
-    shared = 0, slots = kSlots, forced = 0;
+    shared = 0, slots = all_slots, forced = 0;
     for (int i = 0; i < n; ++i) {
       if (share_total == 0 || Wide{counts[i]} * unsigned(share_slots) < share_total) {
         freq[i] = 1;
         ++forced;
         --slots;
       } else {
-        freq[i] = uint16_t(Wide{counts[i]} * unsigned(share_slots) / share_total);
+        freq[i] = uint16_t((Wide{counts[i]} * unsigned(2 * share_slots) + share_total) / (Wide{share_total} * 2));  // to the nearest
         shared += counts[i];
       }
     }
@@ -42,24 +43,54 @@ void proportional(const uint64_t* counts, int n, uint16_t* freq) {
   }
 }
 
-int best_increment(const uint64_t* counts, const uint16_t* freq, int n) {
-  int best = 0;
-  for (int i = 1; i < n; ++i)
-    if (gain(counts[i], freq[i]) > gain(counts[best], freq[best])) best = i;
-  return best;
-}
-int best_decrement(const uint64_t* counts, const uint16_t* freq, int n) {  // -1 if all are 1
-  int best = -1;
-  Wide loss = kNoGain;
-  for (int i = 0; i < n; ++i) {
-    if (freq[i] < 2) continue;
-    const Wide l = gain(counts[i], uint16_t(freq[i] - 1));
-    if (l < loss) {
-      loss = l;
-      best = i;
-    }
+// Frequencies with the gain of one more, and the loss of one less, at hand for each.
+class Exchange {
+ public:
+  Exchange(const uint64_t* counts, uint16_t* freq, int n) : counts_(counts), freq_(freq), n_(n), up_(size_t(n)), down_(size_t(n)) {
+    for (int i = 0; i < n; ++i) update(i);
   }
-  return best;
+  // Ties go to the lower index.
+  int best_increment() const {
+    int best = 0;
+    for (int i = 1; i < n_; ++i)
+      if (up_[size_t(i)] > up_[size_t(best)]) best = i;
+    return best;
+  }
+  int best_decrement() const {  // -1 if all are 1
+    int best = -1;
+    for (int i = 0; i < n_; ++i)
+      if (down_[size_t(i)] != kNoGain && (best < 0 || down_[size_t(i)] < down_[size_t(best)])) best = i;
+    return best;
+  }
+  void add(int i, int step) {
+    freq_[i] = uint16_t(freq_[i] + step);
+    update(i);
+  }
+  bool helps(int up, int down) const { return down >= 0 && up != down && up_[size_t(up)] > down_[size_t(down)]; }
+
+ private:
+  void update(int i) {
+    up_[size_t(i)] = gain(counts_[i], freq_[i]);
+    down_[size_t(i)] = freq_[i] < 2 ? kNoGain : gain(counts_[i], uint16_t(freq_[i] - 1));
+  }
+  const uint64_t* counts_;
+  uint16_t* freq_;
+  int n_;
+  std::vector<Wide> up_, down_;
+};
+
+// A lower bound of the bits that any order-0 code takes, by integer arithmetic.
+uint64_t entropy_bits(const uint64_t* counts, int values, uint64_t total) {
+  // v log2 v, the logarithm of the top 20 bits of v: too small by less than 1e-5 bits a symbol, added for the total, which must not be too small
+  auto scaled = [](uint64_t v) {
+    int shift = 0;
+    while (v >> shift >= 1u << 20) ++shift;
+    return Wide{v} * (log2_fixed(uint32_t(v >> shift)) + (uint64_t(shift) << kLog2FractionBits));
+  };
+  Wide sum = scaled(total), parts = 0;
+  for (int i = 0; i < values; ++i)
+    if (counts[i] > 0) parts += scaled(counts[i]) + Wide{counts[i]} * 43000;  // 1e-5 * 2^32: never below the truth
+  return parts >= sum ? 0 : uint64_t((sum - parts) >> kLog2FractionBits);
 }
 
 struct Candidate {
@@ -67,13 +98,13 @@ struct Candidate {
   uint64_t bits = ~uint64_t{0};
 };
 
-// The table in which the values `kept` (ascending, as offsets into counts) have slots and everything else is escaped.
-Candidate make_candidate(const uint64_t* counts, format::SymbolType type, const std::vector<int>& kept, uint64_t escaped, int escaped_min, int escaped_max) {
+// The table in units of 2^shift in which the values `kept` (ascending, as offsets into counts) have slots and everything else is escaped.
+Candidate make_candidate(const uint64_t* counts, format::SymbolType type, int shift, const std::vector<int>& kept, uint64_t escaped, int escaped_min, int escaped_max) {
   Candidate c;
   FrequencyTable& t = c.table;
   t.has_escape = escaped > 0;
   t.core_size = kept.back() - kept.front() + 1;
-  if (t.alphabet_size() > format::kMaxAlphabet) return c;
+  if (t.alphabet_size() > format::kMaxAlphabet || (kept.size() < 2 && !t.has_escape)) return c;
   t.first_value = format::symbol_min(type) + kept.front();
   std::vector<uint64_t> n;
   for (int k : kept) n.push_back(counts[k]);
@@ -84,8 +115,10 @@ Candidate make_candidate(const uint64_t* counts, format::SymbolType type, const 
     t.raw_min = usual <= low && high < usual + (1 << t.raw_bits) ? usual : std::min(low, format::symbol_max(type) + 1 - (1 << t.raw_bits));
     n.push_back(escaped);
   }
+  if (int(n.size()) > kSlots >> shift) return c;
   std::vector<uint16_t> freq(n.size());
-  normalize(n.data(), int(n.size()), freq.data());
+  normalize(n.data(), int(n.size()), freq.data(), kSlots >> shift);
+  for (uint16_t& f : freq) f = uint16_t(f << shift);
   Wide sum = 0;
   for (size_t i = 0; i < n.size(); ++i) sum += Wide{n[i]} * code_length(freq[i]);
   for (size_t i = 0; i < kept.size(); ++i) t.freq[size_t(kept[i] - kept.front())] = freq[i];
@@ -107,17 +140,18 @@ FrequencyTable single_value_table(int32_t value, format::SymbolType type) {
 
 }  // namespace
 
-void normalize(const uint64_t* counts, int n, uint16_t* freq) {
-  proportional(counts, n, freq);
+void normalize(const uint64_t* counts, int n, uint16_t* freq, int slots) {
+  proportional(counts, n, freq, slots);
+  Exchange exchange(counts, freq, n);
   int sum = 0;
   for (int i = 0; i < n; ++i) sum += freq[i];
-  for (; sum < kSlots; ++sum) ++freq[best_increment(counts, freq, n)];
-  for (; sum > kSlots; --sum) --freq[best_decrement(counts, freq, n)];
+  for (; sum < slots; ++sum) exchange.add(exchange.best_increment(), 1);
+  for (; sum > slots; --sum) exchange.add(exchange.best_decrement(), -1);
   for (;;) {
-    const int up = best_increment(counts, freq, n), down = best_decrement(counts, freq, n);
-    if (down < 0 || up == down || gain(counts[up], freq[up]) <= gain(counts[down], uint16_t(freq[down] - 1))) return;
-    ++freq[up];
-    --freq[down];
+    const int up = exchange.best_increment(), down = exchange.best_decrement();
+    if (!exchange.helps(up, down)) return;
+    exchange.add(up, 1);
+    exchange.add(down, -1);
   }
 }
 
@@ -149,35 +183,53 @@ FrequencyTable build_table(const uint64_t* counts, format::SymbolType type) {
   std::vector<int> by_count(present.begin() + long(first), present.begin() + long(last));
   std::stable_sort(by_count.begin(), by_count.end(), [&](int x, int y) { return counts[x] < counts[y]; });
 
-  // Escaping the `rare` rarest of the window: only what would get less than two slots is worth a trial.
-  int max_rare = 0;
-  while (max_rare + 1 < int(by_count.size()) && Wide{counts[by_count[size_t(max_rare)]]} * kSlots < Wide{total} * 2) ++max_rare;
-  auto candidate = [&](int rare) {
-    std::vector<int> kept(by_count.begin() + rare, by_count.end());
-    std::sort(kept.begin(), kept.end());
-    uint64_t escaped = total;
-    for (int k : kept) escaped -= counts[k];
-    int lo = values, hi = -1;
-    auto add = [&](int v) { lo = std::min(lo, v), hi = std::max(hi, v); };
-    for (int i = 0; i < rare; ++i) add(by_count[size_t(i)]);
-    for (size_t i = 0; i < present.size(); ++i)
-      if (i < first || i >= last) add(present[i]);
-    return make_candidate(counts, type, kept, escaped, lo, hi);
-  };
-  constexpr int kStride = 4;
-  Candidate best = candidate(0);
-  int best_rare = 0;
-  auto consider = [&](int rare) {
-    Candidate c = candidate(rare);
-    if (c.bits < best.bits) {
-      best = c;
-      best_rare = rare;
+  Candidate best;
+  auto try_shift = [&](int shift) {
+    // Escaping the `rare` rarest of the window: only what would get less than two units is worth a trial.
+    const unsigned units = unsigned(kSlots >> shift);
+    int max_rare = 0;
+    while (max_rare + 1 < int(by_count.size()) && Wide{counts[by_count[size_t(max_rare)]]} * units < Wide{total} * 2) ++max_rare;
+    uint64_t best_bits = ~uint64_t{0};
+    int best_rare = 0;
+    auto consider = [&](int rare) {
+      if (rare < 0 || rare > max_rare) return;
+      std::vector<int> kept(by_count.begin() + rare, by_count.end());
+      std::sort(kept.begin(), kept.end());
+      uint64_t escaped = total;
+      for (int k : kept) escaped -= counts[k];
+      int lo = values, hi = -1;
+      auto add = [&](int v) { lo = std::min(lo, v), hi = std::max(hi, v); };
+      for (int i = 0; i < rare; ++i) add(by_count[size_t(i)]);
+      for (size_t i = 0; i < present.size(); ++i)
+        if (i < first || i >= last) add(present[i]);
+      const Candidate c = make_candidate(counts, type, shift, kept, escaped, lo, hi);
+      if (c.bits < best_bits) {
+        best_bits = c.bits;
+        best_rare = rare;
+      }
+      if (c.bits < best.bits) best = c;
+    };
+    // The length is nearly convex in `rare`: a coarse look, then halves around the best.
+    int stride = std::max(1, max_rare / 6);
+    for (int rare = 0; rare <= max_rare; rare += stride) consider(rare);
+    for (; stride > 1;) {
+      stride = (stride + 1) / 2;
+      const int centre = best_rare;
+      consider(centre - stride);
+      consider(centre + stride);
     }
+    return best_bits;
   };
-  for (int rare = kStride; rare <= max_rare; rare += kStride) consider(rare);
-  const int centre = best_rare;
-  for (int rare = std::max(1, centre - kStride + 1); rare < centre + kStride && rare <= max_rare; ++rare)
-    if (rare != centre) consider(rare);
+  // Few symbols do not justify fine frequencies: with n symbols a unit of about 4096 / n slots says all that their counts do.
+  int shift = 0;
+  while (shift < format::kMaxUnitShift && total << (shift + 1) <= uint64_t(kSlots)) ++shift;
+  uint64_t bits = try_shift(shift);
+  for (int other = shift + 1; other <= format::kMaxUnitShift && total < kManySymbols; ++other) {
+    const uint64_t b = try_shift(other);
+    if (b >= bits) break;
+    bits = b;
+  }
+  if (best.bits == ~uint64_t{0}) (void)try_shift(0);  // more values than units
   return best.table;
 }
 
@@ -218,6 +270,8 @@ std::vector<uint8_t> stream_prefix(const uint64_t* counts, format::SymbolType ty
     for (int k = 0; k < format::symbol_bytes(type); ++k) out.push_back(uint8_t(uint32_t(value) >> (8 * k)));
     return out;
   }
+  const uint64_t raw_bits = total * 8 * uint64_t(format::symbol_bytes(type));
+  if (entropy_bits(counts, values, total) + uint64_t(distinct) >= raw_bits) return tag(format::Model::kRaw);  // a table takes a bit per symbol at least
   const FrequencyTable table = build_table(counts, type);
   const std::vector<uint8_t> coded = write_table(table, type);
   // Lanes and directory: about 9 bytes for a wide chunk, 3 for a narrow one.

@@ -7,9 +7,9 @@
 
 namespace ans::core {
 
-// Frequencies >= 1 that sum to 4096 and minimise sum(counts[i] * log2(4096 / freq[i])); all counts are positive, 2 … 4096 of them.
+// Frequencies >= 1 that sum to `slots` and minimise sum(counts[i] * log2(slots / freq[i])); all counts are positive, 2 … slots of them.
 // Exact: the sum is separable and convex, so an allocation that no exchange of one unit improves is optimal. Ties go to the lower index.
-void normalize(const uint64_t* counts, int n, uint16_t* freq);
+void normalize(const uint64_t* counts, int n, uint16_t* freq, int slots = format::kSlots);
 
 // A table for symbols with these counts; counts[i] belongs to the value symbol_min(type) + i. Chooses which symbols have a slot and which are
 // escaped, by the exact length of everything coded, the table included. Any counts are legal, also all zero.

@@ -43,37 +43,47 @@ Predicted predict_at(const Prediction& p, const FrequencyTable& table, int i) {
   return {value, residual_order(value, p.adjust)};
 }
 
-// Calls visit(z, order, from the mirror) for every predicted frequency.
+// Calls visit(z, order) for every predicted frequency.
 template <class Visit>
 void visit_residuals(const FrequencyTable& table, const Prediction& prediction, Visit visit) {
   for (int i = 0; i + 1 < table.core_size; ++i) {
     const Predicted p = predict_at(prediction, table, i);
-    visit(fold_around(table.freq[size_t(i)], p.value), p.order, i);
+    visit(fold_around(table.freq[size_t(i)], p.value), p.order);
   }
 }
 
 // The cheapest prediction, and the bits of all residuals and of its own fields. The two adjustments act on different symbols: each is chosen for itself.
 Prediction best_prediction(const FrequencyTable& table, int* bits) {
-  Prediction best;
-  *bits = -1;
-  for (const bool mirrored : {false, true}) {
-    int adjust_bits[2 * kAdjustBias] = {}, mirror_bits[2 * kAdjustBias] = {};
-    for (int k = 0; k < 2 * kAdjustBias; ++k) {
-      const Prediction p{k - kAdjustBias, mirrored, k - kAdjustBias};
-      visit_residuals(table, p, [&](uint32_t z, int order, int i) {
-        const int64_t opposite = -2 * int64_t(table.first_value) - i;
-        (mirrored && opposite >= 0 && opposite < i ? mirror_bits : adjust_bits)[k] += exp_golomb_bits(z, order);
-      });
-    }
-    const int a = int(std::min_element(adjust_bits, adjust_bits + 2 * kAdjustBias) - adjust_bits);
-    const int m = int(std::min_element(mirror_bits, mirror_bits + 2 * kAdjustBias) - mirror_bits);
-    const int n = adjust_bits[a] + 4 + (mirrored ? mirror_bits[m] + 3 : 0);
-    if (*bits < 0 || n < *bits) {
-      *bits = n;
-      best = {a - kAdjustBias, mirrored, m - kAdjustBias};
-    }
+  constexpr int kAdjustments = 2 * kAdjustBias;
+  int direct_all[kAdjustments] = {}, direct_rest[kAdjustments] = {}, mirrored[kAdjustments] = {};
+  for (int i = 0; i + 1 < table.core_size; ++i) {
+    auto add = [&](int value, int* to) {
+      const uint32_t z = fold_around(table.freq[size_t(i)], value);
+      for (int k = 0; k < kAdjustments; ++k) to[k] += exp_golomb_bits(z, residual_order(value, k - kAdjustBias));
+    };
+    const int value = predict(i > 0 ? table.freq[size_t(i - 1)] : 0, i > 1 ? table.freq[size_t(i - 2)] : 0);
+    add(value, direct_all);
+    const int64_t opposite = -2 * int64_t(table.first_value) - i;
+    if (opposite >= 0 && opposite < i) add(table.freq[size_t(opposite)], mirrored);
+    else add(value, direct_rest);
   }
-  return best;
+  auto best = [](const int* b) { return int(std::min_element(b, b + kAdjustments) - b); };
+  const int all = best(direct_all), rest = best(direct_rest), mirror = best(mirrored);
+  const int plain_bits = direct_all[all] + 4, mirrored_bits = direct_rest[rest] + mirrored[mirror] + 7;
+  *bits = std::min(plain_bits, mirrored_bits);
+  if (plain_bits <= mirrored_bits) return {all - kAdjustBias, false, 0};
+  return {rest - kAdjustBias, true, mirror - kAdjustBias};
+}
+
+// The coarsest unit of which all frequencies are multiples; the table in that unit.
+int unit_shift(const FrequencyTable& table) {
+  uint32_t bits = 1u << format::kMaxUnitShift;
+  for (int i = 0; i < table.alphabet_size(); ++i) bits |= table.freq[size_t(i)];
+  return __builtin_ctz(bits);
+}
+FrequencyTable in_units(FrequencyTable table, int shift) {
+  for (uint16_t& f : table.freq) f = uint16_t(f >> shift);
+  return table;
 }
 
 bool is_symmetric(const FrequencyTable& table) { return table.core_size == 1 - 2 * int64_t(table.first_value); }
@@ -88,10 +98,11 @@ int32_t default_raw_min(format::SymbolType type, int raw_bits) { return type == 
 
 int table_bits(const FrequencyTable& table, format::SymbolType type) {
   int bits;
-  best_prediction(table, &bits);
-  bits += exp_golomb_bits(fold_sign(table.first_value), 4) + 1 + (is_symmetric(table) ? 0 : 8) + 1;
+  const FrequencyTable units = in_units(table, unit_shift(table));
+  best_prediction(units, &bits);
+  bits += exp_golomb_bits(fold_sign(table.first_value), 4) + 1 + (is_symmetric(table) ? 0 : 8) + 1 + 3;
   if (table.has_escape)
-    bits += 5 + (table.raw_min == default_raw_min(type, table.raw_bits) ? 0 : exp_golomb_bits(fold_sign(table.raw_min), 4)) + exp_golomb_bits(table.freq[size_t(table.core_size)], 4);
+    bits += 5 + (table.raw_min == default_raw_min(type, table.raw_bits) ? 0 : exp_golomb_bits(fold_sign(table.raw_min), 4)) + exp_golomb_bits(units.freq[size_t(table.core_size)], 4);
   return bits;
 }
 
@@ -108,12 +119,15 @@ std::vector<uint8_t> write_table(const FrequencyTable& table, format::SymbolType
     if (sent) out.signed_exp_golomb(table.raw_min, 4);
   }
   int bits;
-  const Prediction prediction = best_prediction(table, &bits);
+  const int shift = unit_shift(table);
+  const FrequencyTable units = in_units(table, shift);
+  const Prediction prediction = best_prediction(units, &bits);
+  out.put(uint32_t(shift), 3);
   out.put(uint32_t(prediction.adjust + kAdjustBias), 3);
   out.put(prediction.mirrored, 1);
   if (prediction.mirrored) out.put(uint32_t(prediction.mirror_adjust + kAdjustBias), 3);
-  if (table.has_escape) out.exp_golomb(table.freq[size_t(table.core_size)], 4);
-  visit_residuals(table, prediction, [&](uint32_t z, int order, int) { out.exp_golomb(z, order); });
+  if (table.has_escape) out.exp_golomb(units.freq[size_t(table.core_size)], 4);
+  visit_residuals(units, prediction, [&](uint32_t z, int order) { out.exp_golomb(z, order); });
   return out.bytes();
 }
 
@@ -131,6 +145,7 @@ Status read_table(const uint8_t* data, int64_t size, format::SymbolType type, Fr
     table->raw_bits = int(in.get(4)) + 1;
     raw_min = in.get(1) != 0 ? in.signed_exp_golomb(4) : default_raw_min(type, table->raw_bits);
   }
+  const int shift = int(in.get(3));
   Prediction prediction;
   prediction.adjust = int(in.get(3)) - kAdjustBias;
   prediction.mirrored = in.get(1) != 0;
@@ -138,11 +153,11 @@ Status read_table(const uint8_t* data, int64_t size, format::SymbolType type, Fr
   if (in.status() != Status::kOk) return in.status();
   if (table->alphabet_size() > format::kMaxAlphabet) return Status::kAlphabetTooLarge;
 
-  int64_t rest = kSlots;
+  int64_t rest = kSlots >> shift;
   if (table->has_escape) {
     const uint64_t f = in.exp_golomb(4);
     if (in.status() != Status::kOk) return in.status();
-    if (f > uint64_t(kSlots)) return Status::kFrequencySumTooLarge;
+    if (f > uint64_t(rest)) return Status::kFrequencySumTooLarge;
     table->freq[size_t(table->core_size)] = uint16_t(f);
     rest -= int64_t(f);
   }
@@ -163,6 +178,7 @@ Status read_table(const uint8_t* data, int64_t size, format::SymbolType type, Fr
   positive += rest > 0;
   if (positive < 2 || table->freq[0] == 0 || (table->has_escape && table->freq[size_t(table->core_size)] == 0)) return Status::kDegenerateTable;
 
+  for (uint16_t& f : table->freq) f = uint16_t(f << shift);
   if (table->has_escape) {
     if (!in_range(raw_min, type) || !in_range(raw_min + (int64_t{1} << table->raw_bits) - 1, type)) return Status::kSymbolOutOfRange;
     table->raw_min = int32_t(raw_min);

@@ -30,6 +30,7 @@ constexpr int kMaxAlphabet = 256;
 constexpr int kMaxFreq = kSlots - 1;  // at least two frequencies are positive
 constexpr int kMaxRawBits = 16;
 constexpr int kAdjustBias = 4;
+constexpr int kMaxUnitShift = 7;
 
 // Section 3.1: buckets of the alias layout.
 constexpr int bucket_count(int alphabet_size) { return alphabet_size <= 64 ? 64 : alphabet_size <= 128 ? 128 : 256; }
