@@ -98,8 +98,10 @@ struct Candidate {
   uint64_t bits = ~uint64_t{0};
 };
 
-// The table in units of 2^shift in which the values `kept` (ascending, as offsets into counts) have slots and everything else is escaped.
-Candidate make_candidate(const uint64_t* counts, format::SymbolType type, int shift, const std::vector<int>& kept, uint64_t escaped, int escaped_min, int escaped_max) {
+// The table in units of 2^shift in which the values `kept` (ascending, as offsets into counts) have slots and everything else is escaped. Without bits if it is
+// not legal, or takes `limit` bits or more.
+Candidate make_candidate(const uint64_t* counts, format::SymbolType type, int shift, const std::vector<int>& kept, uint64_t escaped, int escaped_min, int escaped_max,
+                         uint64_t limit) {
   Candidate c;
   FrequencyTable& t = c.table;
   t.has_escape = escaped > 0;
@@ -123,7 +125,9 @@ Candidate make_candidate(const uint64_t* counts, format::SymbolType type, int sh
   for (size_t i = 0; i < n.size(); ++i) sum += Wide{n[i]} * code_length(freq[i]);
   for (size_t i = 0; i < kept.size(); ++i) t.freq[size_t(kept[i] - kept.front())] = freq[i];
   if (t.has_escape) t.freq[size_t(t.core_size)] = freq.back();
-  c.bits = uint64_t(sum >> kLog2FractionBits) + escaped * uint64_t(t.raw_bits) + uint64_t(table_bits(t, type));
+  const uint64_t coded = uint64_t(sum >> kLog2FractionBits) + escaped * uint64_t(t.raw_bits);
+  if (coded + uint64_t(t.core_size) >= limit) return c;  // the table takes a bit per symbol at least
+  c.bits = coded + uint64_t(table_bits(t, type));
   return c;
 }
 
@@ -202,7 +206,7 @@ FrequencyTable build_table(const uint64_t* counts, format::SymbolType type) {
       for (int i = 0; i < rare; ++i) add(by_count[size_t(i)]);
       for (size_t i = 0; i < present.size(); ++i)
         if (i < first || i >= last) add(present[i]);
-      const Candidate c = make_candidate(counts, type, shift, kept, escaped, lo, hi);
+      const Candidate c = make_candidate(counts, type, shift, kept, escaped, lo, hi, best_bits);
       if (c.bits < best_bits) {
         best_bits = c.bits;
         best_rare = rare;
@@ -271,7 +275,9 @@ std::vector<uint8_t> stream_prefix(const uint64_t* counts, format::SymbolType ty
     return out;
   }
   const uint64_t raw_bits = total * 8 * uint64_t(format::symbol_bytes(type));
-  if (entropy_bits(counts, values, total) + uint64_t(distinct) >= raw_bits) return tag(format::Model::kRaw);  // a table takes a bit per symbol at least
+  // No search for a table that cannot pay: it takes a bit for each symbol at least, and (an experience, not a bound) two and a half where each occurs a few times.
+  const uint64_t least_table = total < 8 * uint64_t(distinct) ? 5 * uint64_t(distinct) / 2 : uint64_t(distinct);
+  if (entropy_bits(counts, values, total) + least_table >= raw_bits) return tag(format::Model::kRaw);
   const FrequencyTable table = build_table(counts, type);
   const std::vector<uint8_t> coded = write_table(table, type);
   // Lanes and directory: about 9 bytes for a wide chunk, 3 for a narrow one.
