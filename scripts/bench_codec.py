@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,11 +26,13 @@ from bench import machine, peers, pypi_torch_ans
 from bench.contender import Contender, measure
 from bench.ours import our_contenders
 from bench.sweep import fixed_costs, sweep
-from bench.weights import RECIPES, Matrix, load_weights, order0_bytes, quantize_set, synthetic_weights, within
+from bench.weights import MIN_NUMEL, RECIPES, Matrix, load_weights, quantize_set, synthetic_weights, within
+from bench.whole_model import measure_model, print_model
+from torch_ans.analyze import order0_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPI_FOLDER = ROOT / "build" / "bench" / "torch-ans"
-OUR_OPERATIONS = ("encode", "encode_counted", "encode_joined", "decode", "decode_bf16")
+OUR_OPERATIONS = ("encode", "encode_counted", "encode_joined", "decode", "decode_bf16", "decode_new")
 
 
 def progress(text: str) -> None:
@@ -65,6 +68,10 @@ def install_peers() -> None:
     pypi_torch_ans.install(PYPI_FOLDER)
 
 
+def thread_counts(args: argparse.Namespace) -> list[int]:
+    return [int(n) for n in args.threads.split(",")] if args.threads else sorted({1, len(os.sched_getaffinity(0))})
+
+
 def all_contenders(args: argparse.Namespace) -> tuple[list[Contender], dict[str, str]]:
     ours, missing = our_contenders(args.chunk_symbols)
     make = functools.partial(functools.partial, pypi_torch_ans.PypiTorchAns, PYPI_FOLDER)
@@ -91,7 +98,7 @@ def run_set(
         contender.activate()
         if not contender.check():
             raise SystemExit(f"{contender.name} did not give the symbols back")
-        minimum, coded = order0_bytes(m.symbols for m in (some if contender.slow else matrices)), contender.coded_bytes()
+        minimum, coded = sum(order0_bytes(m.symbols) for m in (some if contender.slow else matrices)), contender.coded_bytes()
         results[contender.name] = {
             "symbols": contender.symbols,
             "bytes": coded,
@@ -120,7 +127,7 @@ def ratios(results: dict[str, dict[str, Any]], ours: set[str]) -> dict[str, Any]
 
 def print_results(title: str, results: dict[str, dict[str, Any]], relative: dict[str, Any]) -> None:
     print(f"\n{title}")
-    heads = ("bytes", "bits/w", "over min", "encode", "+count", "+join", "decode", "to bf16")
+    heads = ("bytes", "bits/w", "over min", "encode", "+count", "+join", "decode", "to bf16", "to new")
     print(f"  {'GB/s of symbols':26}" + "".join(f"{head:>11}" for head in heads))
     for name, r in results.items():
         speeds = "".join(f"{r['gb_per_s'][op]:11.4f}" if op in r["gb_per_s"] else " " * 11 for op in OUR_OPERATIONS)
@@ -135,15 +142,15 @@ def bench_sets(args: argparse.Namespace, weights: dict[str, torch.Tensor]) -> di
     if args.install:
         install_peers()
     contenders, missing = all_contenders(args)
-    counts = [int(n) for n in args.threads.split(",")] if args.threads else sorted({1, torch.get_num_threads()})
+    counts = thread_counts(args)
     ours = {c.name for c in contenders if c.ours}
     report: dict[str, Any] = {"missing": missing, "sets": {}}
     report["what"] = {c.name: c.what for c in contenders}
     report["peer_versions"] = {c.name: c.version for c in contenders if hasattr(c, "version")}
     try:
         for name in args.sets.split(","):
-            matrices = quantize_set(weights, RECIPES[name], 0 if args.synthetic else 65536)
-            minimum, total = order0_bytes(m.symbols for m in matrices), sum(m.symbols.numel() for m in matrices)
+            matrices = quantize_set(weights, RECIPES[name], 0 if args.synthetic else MIN_NUMEL)
+            minimum, total = sum(order0_bytes(m.symbols) for m in matrices), sum(m.symbols.numel() for m in matrices)
             report["sets"][name] = {"symbols": total, "tensors": len(matrices), "minimum_bytes": minimum, "threads": {}}
             for threads in counts:
                 results = run_set(matrices, contenders, threads, args)
@@ -161,7 +168,7 @@ def bench_sets(args: argparse.Namespace, weights: dict[str, torch.Tensor]) -> di
 
 
 def bench_sweep(args: argparse.Namespace, weights: dict[str, torch.Tensor]) -> dict[str, Any]:
-    matrices = quantize_set(weights, RECIPES["k4"], 0 if args.synthetic else 65536)
+    matrices = quantize_set(weights, RECIPES["k4"], 0 if args.synthetic else MIN_NUMEL)
     rows = sweep(matrices, args.sweep_max, args.chunk_symbols, progress)
     progress("")
     print(f"\n  {'symbols':>13}{'encode':>11}{'+count+join':>13}{'decode':>11}   ns per symbol; peak memory over the output's size")
@@ -178,6 +185,15 @@ def bench_sweep(args: argparse.Namespace, weights: dict[str, torch.Tensor]) -> d
     return {"sweep": rows, "fixed_microseconds": fixed}
 
 
+def bench_model(args: argparse.Namespace, weights: dict[str, torch.Tensor]) -> dict[str, Any]:
+    bits, clip_sigmas = RECIPES["k4"].matrix
+    threads = thread_counts(args)
+    report = measure_model(weights, bits, clip_sigmas, threads, args.rounds, not args.synthetic, progress)
+    progress("")
+    print_model(report, threads)
+    return {"model": report}
+
+
 def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
     weights = synthetic_weights(args.synthetic) if args.synthetic else load_weights(args.weights)
@@ -185,7 +201,9 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{report['machine']['cpu']}, {report['machine']['cores']} cores, {report['machine']['versions']}")
     if args.sweep:
         report |= bench_sweep(args, weights)
-    else:
+    if args.model:
+        report |= bench_model(args, weights)
+    if not args.sweep and not args.model:
         report |= bench_sets(args, weights)
     if args.json:
         args.json.write_text(json.dumps(report, indent=1))

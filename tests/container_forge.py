@@ -85,8 +85,9 @@ def example():
         forged_entry("tied", Kind.ALIAS, "float32", (4,), refers=(1,)),
         forged_entry("\u00e4 \n\x00", Kind.PLANES, "complex64", (), (0,), rng=rng),
         forged_entry("", Kind.SYMBOLS, "int16", (0, 5), rng=rng),
+        forged_entry("ids", Kind.PLANES, "int64", (1, 3), (2,), rng=rng),
     ]
-    index = Index(tuple(entry for entry, _ in made), b'["d",7]', {"step": 3, "nested": {"list": [1.5, None, "\u00e4"]}})
+    index = Index(tuple(entry for entry, _ in made), b'["d",8]', {"step": 3, "nested": {"list": [1.5, None, "\u00e4"]}})
     return index, [streams for _, streams in made if streams]
 
 
@@ -110,7 +111,7 @@ def read_everything(data):
 # The columns of an index of two entries: "w", five int8 symbols, and "w2", five uint8 in one plane.
 _COLUMNS = {
     "entries": b"\2", "shared": b"\0\1", "names": b"w\xff2\xff", "kinds": b"\1\0", "dtypes": b"\2\1", "ndims": b"\1\1",
-    "sizes": b"\5\5", "rotates": b"\0", "quantized": b"", "reference_counts": b"\0\0", "references": b"", "structure": b"\0",
+    "sizes": b"\5\5", "transforms": b"\0", "quantized": b"", "reference_counts": b"\0\0", "references": b"", "structure": b"\0",
     "metadata": b"\0", "saved": b"\0\0", "checksums": bytes(8),
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ import pytest
 from container_forge import as_bytes, example, example_file, forged_entry, read_everything, split
 from torch_ans import errors
 from torch_ans.container import ContainerReader, pack_head, record_checksum, write_container
-from torch_ans.entries import DTYPES, Dtype, Entry, Index, Kind, dtype_name, torch_dtype
+from torch_ans.entries import DELTA_DTYPES, DTYPES, Dtype, Entry, Index, Kind, dtype_name, torch_dtype
 from torch_ans.errors import InvalidArgumentError, LimitExceededError
 from torch_ans.index import _Columns, _unzigzag, _varint, _zigzag, pack_index, unpack_index
 
@@ -70,7 +70,9 @@ def test_random_indices_come_back():
                 meta = (rng.randrange(1, 5), rng.randrange(2, 9), rng.randrange(-300, 300))
                 made.append(forged_entry(name, Kind.QUANTIZED, "float16", (rng.randrange(1, 5), meta[0]), meta, refers, rng))
             else:
-                made.append(forged_entry(name, Kind.PLANES, rng.choice(DTYPES).name, shape, (rng.randrange(2),), refers, rng))
+                dtype = rng.choice(DTYPES).name
+                meta = (rng.randrange(3 if dtype in DELTA_DTYPES else 2),)
+                made.append(forged_entry(name, Kind.PLANES, dtype, shape, meta, refers, rng))
         metadata = {"k": rng.random()} if rng.randrange(2) else {}
         index = Index(tuple(entry for entry, _ in made), rng.randbytes(rng.randrange(9)), metadata)
         records = [streams for _, streams in made if streams]

@@ -13,6 +13,7 @@ import pytest
 from container_forge import example, example_file, forge, forge_index, read_everything, reseal, seal, split
 from torch_ans import container, errors
 from torch_ans.container import ContainerReader, default_max_bytes, write_container
+from torch_ans.entries import DELTA_DTYPES, DTYPES
 from torch_ans.errors import CorruptError, LimitExceededError
 from torch_ans.index import _varint, _zigzag
 
@@ -91,15 +92,15 @@ def test_reseal_makes_a_changed_payload_readable():
 EMPTY = bytes(3)  # no entries, no structure, no metadata
 PACKED = container._deflate([bytes(200)])
 QUANTIZED = dict(
-    entries=b"\1", shared=b"\0", names=b"w\xff", kinds=b"\2", dtypes=b"\x0b", ndims=b"\1", sizes=b"\4", rotates=b"",
+    entries=b"\1", shared=b"\0", names=b"w\xff", kinds=b"\2", dtypes=b"\x0b", ndims=b"\1", sizes=b"\4", transforms=b"",
     quantized=b"\2\6\0", reference_counts=b"\0", saved=b"\0\0\0", checksums=bytes(4),
 )  # fmt: skip
 ALIAS = dict(
-    kinds=b"\1\3", dtypes=b"\2\2", rotates=b"", reference_counts=b"\0\1", references=b"\2", saved=b"\0", checksums=bytes(4)
+    kinds=b"\1\3", dtypes=b"\2\2", transforms=b"", reference_counts=b"\0\1", references=b"\2", saved=b"\0", checksums=bytes(4)
 )
 ALIAS_OF_ALIAS = dict(
     entries=b"\3", shared=b"\0\0\0", names=b"a\xffb\xffc\xff", kinds=b"\1\3\3", dtypes=b"\2\2\2", ndims=bytes(3), sizes=b"",
-    rotates=b"", reference_counts=b"\0\1\1", references=b"\2\2", saved=b"\0", checksums=bytes(4),
+    transforms=b"", reference_counts=b"\0\1\1", references=b"\2\2", saved=b"\0", checksums=bytes(4),
 )  # fmt: skip
 METADATA = (
     b"1", b"[]", b"null", b"{", b"\xff", b'{"a":NaN}', b'{"a":-Infinity}', b'{"a":1e999}', b'{"a":1,"a":1}', b"[" * 100000,
@@ -165,7 +166,8 @@ LIES = {
         forge(dtypes=b"\2\x0b", sizes=b"\5" + _varint(2**61)),
     ],
     "MetaOutOfRange": [
-        forge(rotates=b"\2"),
+        forge(transforms=b"\3"),
+        *[forge(dtypes=bytes([2, number]), transforms=b"\2") for number, dtype in enumerate(DTYPES) if dtype.name not in DELTA_DTYPES],
         forge(**QUANTIZED | dict(sizes=b"\0", quantized=b"\1\6\0")),
         *[forge(**QUANTIZED | dict(quantized=lie)) for lie in (b"\0\6\0", b"\3\6\0", b"\5\6\0", b"\2\1\0", b"\2\x09\0")],
         *[forge(**QUANTIZED | dict(quantized=b"\2\6" + _varint(exponent))) for exponent in (2047, 2048)],

@@ -62,6 +62,8 @@ DTYPE_NUMBERS = {dtype.name: number for number, dtype in enumerate(DTYPES)}
 # Symbol type of BITSTREAM.md by the dtype of a tensor that is one stream of symbols.
 SYMBOL_TYPES = {"int8": "i8", "uint8": "u8", "int16": "i16"}
 _SYMBOL_BYTES = {"i8": 1, "u8": 1, "i16": 2}
+# What differences are taken of.
+DELTA_DTYPES = ("int16", "uint16", "int32", "uint32", "int64", "uint64")
 # What quantized weights can be turned back into.
 QUANTIZED_DTYPES = ("float16", "bfloat16", "float32", "float64")
 
@@ -93,10 +95,19 @@ class Kind(IntEnum):
     ALIAS = 3
 
 
-class PlanesMeta(NamedTuple):
-    """Parameters of `Kind.PLANES`: 1 if each component is rotated left by one bit before it is cut into bytes, else 0."""
+class Transform(IntEnum):
+    """What is done to the components of `Kind.PLANES` before they are cut into bytes: nothing; each is rotated left by one bit; of
+    each, the one before is subtracted (DELTA_DTYPES only). The number is the one in the file."""
 
-    rotate: int
+    NONE = 0
+    ROTATE = 1
+    DELTA = 2
+
+
+class PlanesMeta(NamedTuple):
+    """Parameters of `Kind.PLANES`: a `Transform`."""
+
+    transform: int
 
 
 class QuantizedMeta(NamedTuple):
@@ -125,7 +136,7 @@ class StreamSpec(NamedTuple):
 class Entry:
     """One tensor of the file. Its record is its streams, one after another.
 
-    `dtype` is a key of DTYPE_NUMBERS; `meta` is `(rotate,)`, `()`, `(columns, bits, exponent)`, `()` by kind; `stream_bytes` are
+    `dtype` is a key of DTYPE_NUMBERS; `meta` is `(transform,)`, `()`, `(columns, bits, exponent)`, `()` by kind; `stream_bytes` are
     the lengths of the streams in the order of `streams`; `checksum` is the record's `record_checksum` (0 without a record);
     `refers` are the numbers of the entries that this one needs or belongs to (the target of an alias; the weights of a tied
     scale).

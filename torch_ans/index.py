@@ -14,7 +14,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from . import errors
-from .entries import DTYPE_NUMBERS, DTYPES, QUANTIZED_DTYPES, SYMBOL_TYPES, Entry, Index, Kind, PlanesMeta, QuantizedMeta
+from .entries import (
+    DELTA_DTYPES,
+    DTYPE_NUMBERS,
+    DTYPES,
+    QUANTIZED_DTYPES,
+    SYMBOL_TYPES,
+    Entry,
+    Index,
+    Kind,
+    PlanesMeta,
+    QuantizedMeta,
+    Transform,
+)
 from .errors import AnsError, CorruptError, InvalidArgumentError, LimitExceededError, UnsupportedDtypeError
 
 MAX_INDEX_BYTES = 1 << 26
@@ -276,11 +288,11 @@ def _read_names(columns: _Columns, count: int) -> list[str]:
 
 
 def _read_metas(columns: _Columns, kinds: list[Kind]) -> list[tuple[int, ...]]:
-    rotates = iter([PlanesMeta(rotate) for rotate in columns.varints(kinds.count(Kind.PLANES), "rotate flags")])
+    transforms = iter([PlanesMeta(number) for number in columns.varints(kinds.count(Kind.PLANES), "transforms")])
     count = kinds.count(Kind.QUANTIZED)
     table = [columns.varints(count, what) for what in ("columns per row", "bits", "exponents")]
     quantized = iter([QuantizedMeta(size, bits, _unzigzag(exponent)) for size, bits, exponent in zip(*table)])
-    return [next(rotates) if kind == Kind.PLANES else next(quantized) if kind == Kind.QUANTIZED else () for kind in kinds]
+    return [next(transforms) if kind == Kind.PLANES else next(quantized) if kind == Kind.QUANTIZED else () for kind in kinds]
 
 
 def _read_references(columns: _Columns, count: int) -> list[tuple[int, ...]]:
@@ -302,8 +314,8 @@ def _read_references(columns: _Columns, count: int) -> list[tuple[int, ...]]:
 def _check_kind(entry: Entry, entries: list[Entry]) -> None:
     """Raise unless kind, dtype, shape, meta and references of an entry fit together."""
     name, kind, meta = entry.name, entry.kind, entry.meta
-    if kind == Kind.PLANES and meta[0] > 1:
-        raise errors.MetaOutOfRangeError(f"{name!r}: the rotate flag is {meta[0]}")
+    if kind == Kind.PLANES and (meta[0] > Transform.DELTA or meta[0] == Transform.DELTA and entry.dtype not in DELTA_DTYPES):
+        raise errors.MetaOutOfRangeError(f"{name!r}: {entry.dtype} planes cannot have the transform {meta[0]}")
     if kind == Kind.SYMBOLS and entry.dtype not in SYMBOL_TYPES or kind == Kind.QUANTIZED and entry.dtype not in QUANTIZED_DTYPES:
         raise errors.KindDtypeMismatchError(f"{name!r}: an entry of kind {kind.name.lower()} cannot be {entry.dtype}")
     if kind == Kind.QUANTIZED:

