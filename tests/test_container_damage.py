@@ -167,7 +167,7 @@ LIES = {
     ],
     "MetaOutOfRange": [
         forge(transforms=b"\3"),
-        *[forge(dtypes=bytes([2, number]), transforms=b"\2") for number, dtype in enumerate(DTYPES) if dtype.name not in DELTA_DTYPES],
+        *[forge(dtypes=bytes([2, n]), transforms=b"\2") for n, dtype in enumerate(DTYPES) if dtype.name not in DELTA_DTYPES],
         forge(**QUANTIZED | dict(sizes=b"\0", quantized=b"\1\6\0")),
         *[forge(**QUANTIZED | dict(quantized=lie)) for lie in (b"\0\6\0", b"\3\6\0", b"\5\6\0", b"\2\1\0", b"\2\x09\0")],
         *[forge(**QUANTIZED | dict(quantized=b"\2\6" + _varint(exponent))) for exponent in (2047, 2048)],

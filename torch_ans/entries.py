@@ -96,8 +96,8 @@ class Kind(IntEnum):
 
 
 class Transform(IntEnum):
-    """What is done to the components of `Kind.PLANES` before they are cut into bytes: nothing; each is rotated left by one bit; of
-    each, the one before is subtracted (DELTA_DTYPES only). The number is the one in the file."""
+    """What is done to the components of `Kind.PLANES` before they are cut into bytes: nothing; each is rotated left by one bit;
+    of each, the one before is subtracted (DELTA_DTYPES only). The number is the one in the file."""
 
     NONE = 0
     ROTATE = 1

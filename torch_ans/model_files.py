@@ -130,8 +130,9 @@ def _write_npz(path: str | os.PathLike[str], tensors: dict[str, Tensor]) -> None
 
 def _read_safetensors(path: str | os.PathLike[str]) -> ModelFile:
     with safetensors.safe_open(path, framework="pt") as file:
-        # The order of its strings differs from call to call.
-        return ModelFile({name: file.get_tensor(name) for name in file.keys()}, dict(sorted((file.metadata() or {}).items())))
+        names = file.offset_keys() if hasattr(file, "offset_keys") else file.keys()  # in the order of the file, as load_file gives them
+        strings = dict(sorted((file.metadata() or {}).items()))  # whose own order differs from call to call
+        return ModelFile({name: file.get_tensor(name) for name in names}, strings)
 
 
 def _write_safetensors(path: str | os.PathLike[str], tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:

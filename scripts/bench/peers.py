@@ -139,7 +139,7 @@ class Libzstd(Peer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.library = library = _library("zstd", "libzstd1")
+        self.shared_object = library = _library("zstd", "libzstd1")
         size, pointer = ctypes.c_size_t, ctypes.c_void_p
         try:
             for function, result, arguments in (
@@ -161,20 +161,20 @@ class Libzstd(Peer):
         self._own = threading.local()
 
     def _checked(self, result: int) -> int:
-        if self.library.ZSTD_isError(result):
-            raise RuntimeError(f"libzstd: {self.library.ZSTD_getErrorName(result).decode()}")
+        if self.shared_object.ZSTD_isError(result):
+            raise RuntimeError(f"libzstd: {self.shared_object.ZSTD_getErrorName(result).decode()}")
         return result
 
     def _contexts(self) -> tuple[int, int]:
         if not hasattr(self._own, "contexts"):
-            encoder, decoder = self.library.ZSTD_createCCtx(), self.library.ZSTD_createDCtx()
-            self._checked(self.library.ZSTD_CCtx_setParameter(encoder, self.LEVEL, 1))
-            self._checked(self.library.ZSTD_CCtx_setParameter(encoder, self.BLOCK_DELIMITERS, 1))
+            encoder, decoder = self.shared_object.ZSTD_createCCtx(), self.shared_object.ZSTD_createDCtx()
+            self._checked(self.shared_object.ZSTD_CCtx_setParameter(encoder, self.LEVEL, 1))
+            self._checked(self.shared_object.ZSTD_CCtx_setParameter(encoder, self.BLOCK_DELIMITERS, 1))
             self._own.contexts = encoder, decoder
         return self._own.contexts
 
     def _prepare(self) -> None:
-        self.coded = [np.empty(self.library.ZSTD_compressBound(a.size), np.uint8) for a in self.arrays]
+        self.coded = [np.empty(self.shared_object.ZSTD_compressBound(a.size), np.uint8) for a in self.arrays]
         self.decoded = [np.empty(a.size, np.uint8) for a in self.arrays]
         self.lengths = [0] * len(self.arrays)
         self.sequences = [self._literals(a.size) for a in self.arrays]
@@ -187,7 +187,7 @@ class Libzstd(Peer):
 
     def _encode(self, i: int) -> None:
         array, coded, sequences = self.arrays[i], self.coded[i], self.sequences[i]
-        result = self.library.ZSTD_compressSequences(
+        result = self.shared_object.ZSTD_compressSequences(
             self._contexts()[0], coded.ctypes.data, coded.size, sequences.ctypes.data, len(sequences), array.ctypes.data, array.size
         )
         self.lengths[i] = self._checked(result)
@@ -195,7 +195,7 @@ class Libzstd(Peer):
     def _decode(self, i: int) -> None:
         coded, decoded = self.coded[i], self.decoded[i]
         self._checked(
-            self.library.ZSTD_decompressDCtx(self._contexts()[1], decoded.ctypes.data, decoded.size, coded.ctypes.data, self.lengths[i])
+            self.shared_object.ZSTD_decompressDCtx(self._contexts()[1], decoded.ctypes.data, decoded.size, coded.ctypes.data, self.lengths[i])
         )
 
     def coded_bytes(self) -> int:
@@ -212,7 +212,7 @@ class Htscodecs(Peer):
     def __init__(self, cpu: str) -> None:
         super().__init__()
         self.name, self._cpu = f"htscodecs 32x16 {cpu}", self.ENCODERS[cpu] | self.ENCODERS[cpu] << 8
-        self.library = library = _library("htscodecs", "libhtscodecs-dev")
+        self.shared_object = library = _library("htscodecs", "libhtscodecs-dev")
         unsigned, pointer = ctypes.c_uint, ctypes.c_void_p
         length = ctypes.POINTER(unsigned)
         try:
@@ -230,10 +230,10 @@ class Htscodecs(Peer):
         self.version = library.htscodecs_version().decode()
 
     def activate(self) -> None:
-        self.library.rans_set_cpu(self._cpu)
+        self.shared_object.rans_set_cpu(self._cpu)
 
     def _prepare(self) -> None:
-        self.bounds = [self.library.rans_compress_bound_4x16(a.size, self.ORDER) for a in self.arrays]
+        self.bounds = [self.shared_object.rans_compress_bound_4x16(a.size, self.ORDER) for a in self.arrays]
         self.coded = [np.empty(bound, np.uint8) for bound in self.bounds]
         self.decoded = [np.empty(a.size, np.uint8) for a in self.arrays]
         self.lengths = [ctypes.c_uint(bound) for bound in self.bounds]
@@ -241,12 +241,12 @@ class Htscodecs(Peer):
     def _encode(self, i: int) -> None:
         array, coded, length = self.arrays[i], self.coded[i], self.lengths[i]
         length.value = self.bounds[i]
-        if not self.library.rans_compress_to_4x16(array.ctypes.data, array.size, coded.ctypes.data, ctypes.byref(length), self.ORDER):
+        if not self.shared_object.rans_compress_to_4x16(array.ctypes.data, array.size, coded.ctypes.data, ctypes.byref(length), self.ORDER):
             raise RuntimeError("rans_compress_to_4x16 failed")
 
     def _decode(self, i: int) -> None:
         coded, decoded, size = self.coded[i], self.decoded[i], ctypes.c_uint(self.sizes[i])
-        if not self.library.rans_uncompress_to_4x16(coded.ctypes.data, self.lengths[i].value, decoded.ctypes.data, ctypes.byref(size)):
+        if not self.shared_object.rans_uncompress_to_4x16(coded.ctypes.data, self.lengths[i].value, decoded.ctypes.data, ctypes.byref(size)):
             raise RuntimeError("rans_uncompress_to_4x16 failed")
 
     def coded_bytes(self) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 import torch_ans
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from fetch_weights import fetch  # noqa: E402
+from fetch_weights import fetch  # noqa: E402  a script's folder is not a package's
 
 MIN_NUMEL = 65536  # smaller tensors stay floats, as in compress_model
 
