@@ -57,6 +57,9 @@ def samples() -> list[tuple[str, tuple]]:
             (encoded.payload, encoded.directory, table, q.scale, q.exponent, 1500, torch.int8, torch.empty(q.symbols.shape)),
         ),
         ("stream_prefix", (counts, torch.int8, 1500)),
+        ("encode_stream", (q.symbols, 1500)),
+        ("decode_stream", (stream, q.symbols.numel(), torch.int8)),
+        ("decode_stream_out", (stream, torch.empty_like(q.symbols))),
         ("pack_directory", (encoded.directory,)),
         ("stream_layout", (stream, q.symbols.numel(), torch.int8)),
     ]

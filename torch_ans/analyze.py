@@ -185,8 +185,8 @@ class Analysis:
             if coder.bytes is not None:
                 row |= {"bits_per_weight": bits_per(coder.bytes, self.numel), "over_minimum_bytes": coder.bytes - self.minimum_bytes}
             coders.append(row)
-        whole: dict[str, Any] = {"weights": self.numel, "symbol_bytes": self.symbol_bytes, "minimum_bytes": self.minimum_bytes, "head_bytes": self.head_bytes}
-        whole["minimum_bits_per_weight"] = bits_per(self.minimum_bytes, self.numel)
+        whole: dict[str, Any] = {"weights": self.numel, "symbol_bytes": self.symbol_bytes, "head_bytes": self.head_bytes}
+        whole |= {"minimum_bytes": self.minimum_bytes, "minimum_bits_per_weight": bits_per(self.minimum_bytes, self.numel)}
         integers = summary(stream for tensor in self.tensors for stream in tensor.streams[:1] if tensor.kind in ("symbols", "quantized"))
         tensors = [tensor.to_json() for tensor in self.tensors]
         return whole | {"coders": coders, "integers": integers, "roles": roles(self.tensors), "tensors": tensors}

@@ -95,6 +95,21 @@ def _(directory):
     return _bytes(directory, _dynamic(2))
 
 
+@torch.library.register_fake("ans::encode_stream")
+def _(symbols, chunk_symbols=65536):
+    return _bytes(symbols, _dynamic(1))
+
+
+@torch.library.register_fake("ans::decode_stream")
+def _(stream, numel, symbol_dtype):
+    return stream.new_empty((numel,), dtype=symbol_dtype)
+
+
+@torch.library.register_fake("ans::decode_stream_out")
+def _(stream, out):
+    return None
+
+
 @torch.library.register_fake("ans::stream_layout")
 def _(stream, numel, symbol_dtype):
     return stream.new_empty((5,), dtype=torch.int64), stream.new_empty((_dynamic(), 2), dtype=torch.int32)

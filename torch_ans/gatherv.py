@@ -11,7 +11,11 @@ def _group(name: str) -> dist.ProcessGroup:
     return _resolve_process_group(name)
 
 
-@torch.library.custom_op("ans::gatherv", mutates_args=())
+# Not torch.library.custom_op: that imports torch._dynamo at the first call, which takes seconds that a job has better use for.
+torch.library.define("ans::gatherv", "(Tensor payload, str group_name, int dst) -> Tensor[]")
+
+
+@torch.library.impl("ans::gatherv", "CompositeExplicitAutograd")
 def gatherv(payload: Tensor, group_name: str, dst: int) -> list[Tensor]:
     """Collects the `payload` (1-D, same dtype on all ranks, any length, also 0) of every rank of a group on its rank `dst` (a rank of the group, not
     of the world). Returns all payloads in order of ranks there, and an empty list elsewhere. The tensors stay on their device; the sizes are
@@ -38,7 +42,7 @@ def gatherv(payload: Tensor, group_name: str, dst: int) -> list[Tensor]:
     return out
 
 
-@gatherv.register_fake
+@torch.library.register_fake("ans::gatherv")
 def _(payload, group_name, dst):
     group = _group(group_name)
     if group.rank() != dst:

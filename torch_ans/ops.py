@@ -178,6 +178,25 @@ def stream_layout(stream: Tensor, numel: int, symbol_dtype: torch.dtype) -> tupl
         return torch.ops.ans.stream_layout(stream, numel, symbol_dtype)
 
 
+def encode_stream(symbols: Tensor, chunk_symbols: int = DEFAULT_CHUNK_SYMBOLS) -> Tensor:
+    """The stream (uint8 [bytes], BITSTREAM.md) of `symbols` (int8, uint8 or int16, any shape) in the cheapest model: counting, table, coding in one."""
+    with translate():
+        return torch.ops.ans.encode_stream(symbols, chunk_symbols)
+
+
+def decode_stream(stream: Tensor, numel: int, symbol_dtype: torch.dtype) -> Tensor:
+    """The `numel` symbols (flat) of a stream. The caller bounds `numel`: a constant stream of two bytes may stand for any number of symbols."""
+    with translate():
+        return torch.ops.ans.decode_stream(stream, numel, symbol_dtype)
+
+
+def decode_stream_out(stream: Tensor, out: Tensor) -> Tensor:
+    """`decode_stream` into `out` (contiguous; its size and dtype are the symbols'), which is returned. After an error its contents are undefined."""
+    with translate():
+        torch.ops.ans.decode_stream_out(stream, out)
+    return out
+
+
 def cpu_backend(name: str = "") -> str:
     """Name of the CPU backend in use (avx512, avx2 or scalar) after selecting `name`; "best" takes the best again. For tests and benchmarks:
     all backends produce the same bytes. The environment variable TORCH_ANS_BACKEND sets the first choice."""

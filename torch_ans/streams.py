@@ -61,23 +61,5 @@ def assemble_stream(prefix: Tensor, pieces: Sequence[ops.Encoded]) -> list[Tenso
     return parts + [piece.payload for piece in pieces if piece.payload.numel()]
 
 
-def encode_stream(symbols: Tensor, chunk_symbols: int = ops.DEFAULT_CHUNK_SYMBOLS) -> Tensor:
-    """The stream (uint8 [bytes]) of `symbols` (int8, uint8 or int16, any shape), in the cheapest model."""
-    prefix = ops.stream_prefix(ops.histogram(symbols)[0], symbols.dtype, chunk_symbols)
-    return torch.cat(assemble_stream(prefix, [encode_piece(symbols, prefix, chunk_symbols)]))
-
-
-def decode_stream(stream: Tensor, numel: int, dtype: torch.dtype) -> Tensor:
-    """The `numel` symbols (flat) of a stream. The caller bounds `numel`: a constant stream of two bytes may stand for any number of symbols."""
-    layout, directory = ops.stream_layout(stream, numel, dtype)
-    model, chunk_symbols, table_begin, table_end, payload_begin = layout.tolist()
-    if model == Model.RAW:
-        return _symbols(stream[payload_begin:], dtype)
-    if model == Model.CONSTANT:
-        return _symbols(stream[payload_begin:], dtype).expand(numel).clone()
-    return ops.decode(stream[payload_begin:], directory, stream[table_begin:table_end], numel, chunk_symbols, dtype)
-
-
-def _symbols(raw: Tensor, dtype: torch.dtype) -> Tensor:
-    # clone: memory of its own, and aligned as the dtype demands
-    return raw.clone().view(dtype)
+encode_stream = ops.encode_stream
+decode_stream = ops.decode_stream

@@ -63,10 +63,10 @@ SlotOrder make_slot_order(const AliasTable& t) {
     order.start[i] = uint16_t(sum);
     if (i < format::kMaxAlphabet) sum += t.freq[i];
   }
-  for (uint32_t s = 0; s < uint32_t(format::kSlots); ++s) {
-    const Slot slot = find_slot(t, s);
-    order.slot_of[order.start[slot.index] + slot.bias] = uint16_t(s);
-  }
+  visit_runs(t, [&](uint32_t slot, uint32_t count, uint32_t index, uint32_t bias) {
+    uint16_t* to = order.slot_of.data() + order.start[index] + bias;
+    for (uint32_t i = 0; i < count; ++i) to[i] = uint16_t(slot + i);
+  });
   return order;
 }
 

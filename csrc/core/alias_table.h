@@ -29,6 +29,16 @@ inline Slot find_slot(const AliasTable& t, uint32_t slot) {
   return {t.alias[bucket], t.freq[t.alias[bucket]], uint16_t(position + t.alias_offset[bucket])};
 }
 
+// Calls visit(first slot, count, index, first bias) for every run of slots that one index owns in a bucket.
+template <class Visit>
+void visit_runs(const AliasTable& t, Visit visit) {
+  for (uint32_t b = 0; b < uint32_t(t.buckets); ++b) {
+    const uint32_t first = b * uint32_t(t.width), own = t.divider[b], width = uint32_t(t.width);
+    if (own > 0) visit(first, own, b, 0u);
+    if (own < width) visit(first + own, width - own, uint32_t(t.alias[b]), uint32_t(uint16_t(own + t.alias_offset[b])));
+  }
+}
+
 // The inverse: slot_of[start[index] + bias] = slot; start[index] is the sum of the frequencies before it.
 struct SlotOrder {
   std::array<uint16_t, format::kSlots> slot_of;

@@ -1,6 +1,7 @@
 #include "core/coder_tables.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 
 #include "core/log2_table.h"
@@ -21,10 +22,10 @@ void make_alias_form(const AliasTable& alias, DecodeTable* out) {
 }
 
 void make_slot_form(const AliasTable& alias, DecodeTable* out) {
-  for (uint32_t s = 0; s < uint32_t(format::kSlots); ++s) {
-    const Slot slot = find_slot(alias, s);
-    out->slots[s] = slot.index << 24 | slot.freq << 12 | slot.bias;
-  }
+  visit_runs(alias, [&](uint32_t slot, uint32_t count, uint32_t index, uint32_t bias) {
+    const uint32_t entry = index << 24 | uint32_t(alias.freq[index]) << 12 | bias;
+    for (uint32_t i = 0; i < count; ++i) out->slots[slot + i] = entry + i;
+  });
 }
 
 void make_parts(const AliasTable& alias, EncodeTable* out) {
@@ -61,7 +62,7 @@ void make_parts(const AliasTable& alias, EncodeTable* out) {
 }  // namespace
 
 void make_decode_table(const FrequencyTable& table, format::SymbolType type, DecodeTable* out) {
-  std::memset(static_cast<void*>(out), 0, sizeof *out);
+  std::memset(static_cast<void*>(out), 0, offsetof(DecodeTable, slots));
   const AliasTable alias = make_alias_table(table);
   make_alias_form(alias, out);
   make_slot_form(alias, out);

@@ -257,7 +257,7 @@ uint64_t coded_bits(const uint64_t* counts, format::SymbolType type, const Frequ
   return uint64_t((sum >> kLog2FractionBits) + 1) + escaped * uint64_t(table.raw_bits);
 }
 
-std::vector<uint8_t> stream_prefix(const uint64_t* counts, format::SymbolType type, int64_t chunk_symbols) {
+std::vector<uint8_t> stream_prefix(const uint64_t* counts, format::SymbolType type, int64_t chunk_symbols, FrequencyTable* table_out) {
   const int values = format::symbol_values(type);
   uint64_t total = 0;
   int distinct = 0, value = 0;
@@ -292,6 +292,7 @@ std::vector<uint8_t> stream_prefix(const uint64_t* counts, format::SymbolType ty
     out.push_back(uint8_t(rest));
   }
   out.insert(out.end(), coded.begin(), coded.end());
+  if (table_out != nullptr) *table_out = table;
   return out;
 }
 

@@ -19,7 +19,8 @@ FrequencyTable build_table(const uint64_t* counts, format::SymbolType type);
 // ~0 if some symbol can not be coded with it.
 uint64_t coded_bits(const uint64_t* counts, format::SymbolType type, const FrequencyTable& table);
 
-// What precedes the chunk directory of a stream (BITSTREAM.md, section 1), for the cheapest model. Depends on the counts alone.
-std::vector<uint8_t> stream_prefix(const uint64_t* counts, format::SymbolType type, int64_t chunk_symbols);
+// What precedes the chunk directory of a stream (BITSTREAM.md, section 1), for the cheapest model. Depends on the counts alone. `table`, if not null, receives the
+// table of an order0 model.
+std::vector<uint8_t> stream_prefix(const uint64_t* counts, format::SymbolType type, int64_t chunk_symbols, FrequencyTable* table);
 
 }  // namespace ans::core

@@ -31,6 +31,9 @@ STABLE_TORCH_LIBRARY(ans, m) {
   m.def("stream_prefix(Tensor counts, ScalarType symbol_dtype, int chunk_symbols=65536) -> Tensor");
   m.def("pack_directory(Tensor directory) -> Tensor");
   m.def("stream_layout(Tensor stream, int numel, ScalarType symbol_dtype) -> (Tensor layout, Tensor directory)");
+  m.def("encode_stream(Tensor symbols, int chunk_symbols=65536) -> Tensor");
+  m.def("decode_stream(Tensor stream, int numel, ScalarType symbol_dtype) -> Tensor");
+  m.def("decode_stream_out(Tensor stream, Tensor(a!) out) -> ()");
   // For tests and benchmarks: the CPU backend in use. A name selects one, "" leaves it, "best" takes the best again.
   m.def("cpu_backend(str name='') -> str");
 }

@@ -86,7 +86,7 @@ class Ours(Contender):
         return stream[payload_begin:], directory, stream[table_begin:table_end], chunk_symbols
 
     def _decode(self, i: int) -> None:
-        ops.decode_out(*self._parts(i), self.decoded[i])
+        ops.decode_stream_out(self.streams[i], self.decoded[i])
 
     def _decode_new(self, i: int) -> object:
         return torch_ans.decode_stream(self.streams[i], self.sizes[i], torch.int8)
