@@ -37,7 +37,8 @@ class LimitExceededError(AnsError, ValueError):
 
 
 class DistributedSaveError(AnsError, RuntimeError):
-    """A rank failed during a distributed save; every rank raises this error, and `rank` is the one that failed."""
+    """A rank failed during a distributed save; every rank raises this error. `rank` is the one that failed, or -1 where that cannot be told (a rank that died
+    is known to its peers only as a broken connection)."""
 
     def __init__(self, message: str, rank: int) -> None:
         super().__init__(message)
