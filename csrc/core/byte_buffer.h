@@ -25,6 +25,7 @@ class ByteBuffer {
   const uint8_t* data() const { return data_; }
   int64_t size() const { return size_; }
   int64_t capacity() const { return capacity_; }
+  void clear() { size_ = 0; }  // keeps the memory
 
   void reserve(int64_t bytes) {
     if (bytes <= capacity_) return;

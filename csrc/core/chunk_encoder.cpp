@@ -24,7 +24,7 @@ void ChunkEncoder::make_room(Slot* slot, int64_t bytes) {
 
 void ChunkEncoder::encode_narrow(int64_t n, Slot* slot) {
   tail_.reset();
-  const uint16_t* raw = reinterpret_cast<const uint16_t*>(slot->raw.data());
+  const uint16_t* raw = raw_of(*slot);
   for (int64_t i = n; i-- > 0;) tail_.push(slot->index.data()[i], raw != nullptr ? raw[i] : uint16_t(0));
   const int words = (tail_.bits() + format::kWordBits - 1) / format::kWordBits;
   slot->next -= 2 * words;
@@ -45,13 +45,15 @@ void ChunkEncoder::encode_narrow(int64_t n, Slot* slot) {
 Status ChunkEncoder::prepare(const void* symbols, int64_t n, Slot* slot) {
   const int64_t padded = (n + format::kLanes - 1) / format::kLanes * format::kLanes;
   slot->index.reserve(padded + 64);
-  if (table_.escape_index >= 0) slot->raw.reserve(2 * (padded + 64));
-  uint16_t* raw = reinterpret_cast<uint16_t*>(slot->raw.data());
+  const bool escape = table_.escape_index >= 0;
+  if (escape) slot->raw.reserve(2 * (padded + 64));
+  uint16_t* raw = escape ? reinterpret_cast<uint16_t*>(slot->raw.data()) : nullptr;  // there may be one of an earlier table
   uint16_t cost[format::kLanes] = {};
   const IndexResult found = coder_.index_symbols(table_, symbols, n, slot->index.data(), raw, cost);
   if (found.invalid) return Status::kSymbolNotInTable;
 
   slot->rows = 0;
+  slot->entry = {};
   slot->next = slot->words.data() + slot->words.capacity();
   make_room(slot, 4096 + n);
   if (n <= format::kMaxTail) {
@@ -84,7 +86,7 @@ void ChunkEncoder::encode_full_rows(Slot** slots, int count) {
     }
     for (int s = 0; s < count; ++s) {
       const int64_t at = (slots[s]->rows - rows) * format::kLanes;
-      const uint16_t* raw = reinterpret_cast<const uint16_t*>(slots[s]->raw.data());
+      const uint16_t* raw = raw_of(*slots[s]);
       streams[s] = {slots[s]->state, slots[s]->next, slots[s]->index.data() + at, raw != nullptr ? raw + at : nullptr};
     }
     coder_.encode_rows(table_, streams, count, rows);

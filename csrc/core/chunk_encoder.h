@@ -1,4 +1,4 @@
-// Chunks of one stream, encoded with a backend's row functions. One object per thread: it owns the scratch memory.
+// Chunks of one stream, encoded with a backend's row functions.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -10,14 +10,8 @@
 
 namespace ans::core {
 
-class ChunkEncoder {
- public:
-  ChunkEncoder(const RowCoder& coder, const EncodeTable& table) : coder_(coder), table_(table), tail_(table) {}
-
-  // Encodes chunks [begin, end) of `numel` symbols (of table.symbol_bytes each); appends their bytes to `out` and their entries to `entries`.
-  Status encode(const void* symbols, int64_t numel, int64_t chunk_symbols, int64_t begin, int64_t end, ByteBuffer* out, std::vector<ChunkEntry>* entries);
-
- private:
+// Memory of an encoder, one per thread; worth keeping, because fresh memory is paged in while it is written.
+struct EncodeScratch {
   static constexpr int kMaxStreams = 4;
 
   struct Slot {
@@ -28,17 +22,37 @@ class ChunkEncoder {
     int64_t rows = 0;       // full rows that are not yet encoded
     ChunkEntry entry{};
   };
+  Slot slots[kMaxStreams];
+
+  int64_t bytes() const {
+    int64_t sum = 0;
+    for (const Slot& s : slots) sum += s.index.capacity() + s.raw.capacity() + s.words.capacity();
+    return sum;
+  }
+};
+
+class ChunkEncoder {
+ public:
+  ChunkEncoder(const RowCoder& coder, const EncodeTable& table, EncodeScratch& scratch) : coder_(coder), table_(table), tail_(table), slots_(scratch.slots) {}
+
+  // Encodes chunks [begin, end) of `numel` symbols (of table.symbol_bytes each); appends their bytes to `out` and their entries to `entries`.
+  Status encode(const void* symbols, int64_t numel, int64_t chunk_symbols, int64_t begin, int64_t end, ByteBuffer* out, std::vector<ChunkEntry>* entries);
+
+ private:
+  static constexpr int kMaxStreams = EncodeScratch::kMaxStreams;
+  using Slot = EncodeScratch::Slot;
 
   Status prepare(const void* symbols, int64_t n, Slot* slot);
   void encode_narrow(int64_t n, Slot* slot);
   void encode_full_rows(Slot** slots, int count);
   void make_room(Slot* slot, int64_t bytes);
+  const uint16_t* raw_of(const Slot& slot) const { return table_.escape_index >= 0 ? reinterpret_cast<const uint16_t*>(slot.raw.data()) : nullptr; }
   int64_t row_bytes() const { return 2 * format::kLanes * (table_.escape_index >= 0 ? 2 : 1); }
 
   const RowCoder& coder_;
   const EncodeTable& table_;
   TailEncoder tail_;
-  Slot slots_[kMaxStreams];
+  Slot* slots_;
 };
 
 }  // namespace ans::core

@@ -28,8 +28,7 @@ void count_words(const uint8_t* bytes, int64_t words, uint32_t* pairs) {
   }
 }
 
-// counts by bit pattern; n below 2^32
-void count_bytes(const uint8_t* bytes, int64_t n, uint64_t* by_pattern) {
+void count_any_bytes(const uint8_t* bytes, int64_t n, uint64_t* by_pattern) {
   if (n < kPairedFrom) {
     uint32_t tables[4][256] = {};
     int64_t i = 0;
@@ -48,6 +47,47 @@ void count_bytes(const uint8_t* bytes, int64_t n, uint64_t* by_pattern) {
       by_pattern[high] += c;
     }
   if (n & 1) ++by_pattern[bytes[n - 1]];
+}
+
+// Bytes that all lie in -32 … 31 (int6 and less): six bits of each say everything, and the table of pairs is small. False, with nothing counted, if one does not.
+bool count_six_bits(const uint8_t* bytes, int64_t n, uint64_t* by_pattern) {
+  uint64_t seen = 0;
+  for (int64_t i = 0; i + 8 <= n; i += 8) {
+    uint64_t w;
+    std::memcpy(&w, bytes + i, 8);
+    seen |= w ^ (w << 1);  // bits 7, 6, 5 of a byte are equal
+  }
+  if ((seen & 0xC0C0C0C0C0C0C0C0u) != 0) return false;
+  for (int64_t i = n / 8 * 8; i < n; ++i)
+    if (uint8_t(bytes[i] + 32) > 63) return false;
+  uint32_t pairs[4096] = {};
+  const int64_t words = n / 2;
+  for (int64_t i = 0; i < words; ++i) {
+    uint16_t w;
+    std::memcpy(&w, bytes + 2 * i, 2);
+    ++pairs[(w & 0x3F) | (w >> 2 & 0xFC0)];
+  }
+  uint64_t by_six_bits[64] = {};
+  for (uint32_t p = 0; p < 4096; ++p) {
+    by_six_bits[p & 63] += pairs[p];
+    by_six_bits[p >> 6] += pairs[p];
+  }
+  if (n & 1) ++by_six_bits[bytes[n - 1] & 63];
+  for (uint32_t v = 0; v < 64; ++v) by_pattern[uint8_t((v ^ 32) - 32)] += by_six_bits[v];
+  return true;
+}
+
+// counts by bit pattern; n below 2^32
+void count_bytes(const uint8_t* bytes, int64_t n, uint64_t* by_pattern) {
+  constexpr int64_t kBlock = 1 << 16;  // stays in the cache between the look and the count
+  if (n > 4096 && n < kPairedFrom) {
+    for (int64_t begin = 0; begin < n; begin += kBlock) {
+      const int64_t size = std::min(kBlock, n - begin);
+      if (!count_six_bits(bytes + begin, size, by_pattern)) count_any_bytes(bytes + begin, size, by_pattern);
+    }
+    return;
+  }
+  count_any_bytes(bytes, n, by_pattern);
 }
 
 // Index of a bit pattern in counts: signed values start in the middle.

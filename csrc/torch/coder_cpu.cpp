@@ -19,6 +19,7 @@
 #include "cpu/backends.h"
 #include "torch/checks.h"
 #include "torch/parallel.h"
+#include "torch/scratch_pool.h"
 
 namespace ans::ops {
 namespace {
@@ -88,20 +89,27 @@ std::tuple<Tensor, Tensor> table_frequencies_cpu(const Tensor& table, ScalarType
 // Chunks as the threads encoded them: each part is a run of whole chunks, in order.
 struct EncodedParts {
   struct Part {
-    core::ByteBuffer bytes;
+    std::unique_ptr<EncodeMemory> memory = ScratchPool::instance().take();
     std::vector<ChunkEntry> entries;
   };
   std::map<int64_t, Part> parts;  // by first chunk
 
+  EncodedParts() = default;
+  EncodedParts(EncodedParts&&) = default;
+  EncodedParts& operator=(EncodedParts&&) = delete;
+  ~EncodedParts() {
+    for (auto& part : parts) ScratchPool::instance().give_back(std::move(part.second.memory));
+  }
   int64_t bytes() const {
     int64_t total = 0;
-    for (const auto& part : parts) total += part.second.bytes.size();
+    for (const auto& part : parts) total += part.second.memory->out.size();
     return total;
   }
   void copy_to(uint8_t* out) const {
     for (const auto& [first, part] : parts) {
-      if (part.bytes.size() > 0) std::memcpy(out, part.bytes.data(), size_t(part.bytes.size()));
-      out += part.bytes.size();
+      const core::ByteBuffer& bytes = part.memory->out;
+      if (bytes.size() > 0) std::memcpy(out, bytes.data(), size_t(bytes.size()));
+      out += bytes.size();
     }
   }
   std::vector<ChunkEntry> entries() const {
@@ -120,9 +128,9 @@ EncodedParts encode_chunks(const char* op, const void* data, SymbolType type, in
   const Status status = parallel_ranges(core::chunk_count(numel, chunk_symbols), 1, [&](int64_t begin, int64_t end) {
     EncodedParts::Part part;
     // Most weights take between a half and the whole of their bytes: what is not touched costs nothing.
-    part.bytes.reserve(std::min(numel, (end - begin) * chunk_symbols) * format::symbol_bytes(type));
-    core::ChunkEncoder encoder(coder, *prepared);
-    const Status s = encoder.encode(data, numel, chunk_symbols, begin, end, &part.bytes, &part.entries);
+    part.memory->out.reserve(std::min(numel, (end - begin) * chunk_symbols) * format::symbol_bytes(type));
+    core::ChunkEncoder encoder(coder, *prepared, part.memory->scratch);
+    const Status s = encoder.encode(data, numel, chunk_symbols, begin, end, &part.memory->out, &part.entries);
     const std::lock_guard<std::mutex> lock(adding);
     encoded.parts.emplace(begin, std::move(part));
     return s;

@@ -36,7 +36,8 @@ struct Data {
 
 void encode(benchmark::State& state, const cpu::Backend* backend, double sigma, int64_t chunk_symbols) {
   const Data data(sigma);
-  core::ChunkEncoder encoder(backend->coder, *data.encode);
+  core::EncodeScratch scratch;
+  core::ChunkEncoder encoder(backend->coder, *data.encode, scratch);
   int64_t bytes = 0;
   for (auto _ : state) {
     core::ByteBuffer out;
@@ -55,7 +56,8 @@ void decode(benchmark::State& state, const cpu::Backend* backend, double sigma, 
   const int64_t chunks = core::chunk_count(kSymbols, chunk_symbols);
   core::ByteBuffer payload;
   std::vector<core::ChunkEntry> entries;
-  core::ChunkEncoder encoder(backend->coder, *data.encode);
+  core::EncodeScratch scratch;
+  core::ChunkEncoder encoder(backend->coder, *data.encode, scratch);
   if (encoder.encode(data.symbols.data(), kSymbols, chunk_symbols, 0, chunks, &payload, &entries) != core::Status::kOk) state.SkipWithError("encode");
   std::vector<int8_t> out(kSymbols);
   core::ChunkDecoder decoder(backend->coder, *data.decode);

@@ -50,7 +50,8 @@ core::FrequencyTable table_for(const std::vector<uint8_t>& bytes, SymbolType typ
 Coded encode(const core::RowCoder& coder, const core::FrequencyTable& table, SymbolType type, const std::vector<uint8_t>& bytes, int64_t n, int64_t chunk_symbols) {
   const auto prepared = std::make_unique<core::EncodeTable>();
   core::make_encode_table(table, type, prepared.get());
-  core::ChunkEncoder encoder(coder, *prepared);
+  core::EncodeScratch scratch;
+  core::ChunkEncoder encoder(coder, *prepared, scratch);
   core::ByteBuffer out;
   Coded coded;
   EXPECT_EQ(encoder.encode(bytes.data(), n, chunk_symbols, 0, core::chunk_count(n, chunk_symbols), &out, &coded.entries), Status::kOk);
