@@ -26,19 +26,20 @@ class Model(IntEnum):
     ORDER0 = 3
 
 
-def _order0_table(prefix: Tensor) -> Tensor:
-    """The table in the prefix of an order0 stream: behind the model byte and, for several chunks, a varint."""
+def _table_begin(prefix: Tensor) -> int:
+    """Where the table in the prefix of an order0 stream begins: behind the model byte and, for several chunks, a varint."""
+    head = prefix.numpy()
     begin = 1
-    if prefix[0] == Model.ORDER0:
-        while int(prefix[begin]) >= 128:
+    if head[0] == Model.ORDER0:
+        while head[begin] >= 128:
             begin += 1
         begin += 1
-    return prefix[begin:]
+    return begin
 
 
 def stream_model(prefix: Tensor) -> Model:
     """The model of a stream or of its prefix."""
-    return Model(int(prefix[0]))
+    return Model(prefix.numpy().item(0))
 
 
 def encode_piece(symbols: Tensor, prefix: Tensor, chunk_symbols: int) -> ops.Encoded:
@@ -50,7 +51,7 @@ def encode_piece(symbols: Tensor, prefix: Tensor, chunk_symbols: int) -> ops.Enc
         return ops.Encoded(torch.empty(0, dtype=torch.uint8), no_chunks)
     if model is Model.RAW:
         return ops.Encoded(symbols.contiguous().view(-1).view(torch.uint8), no_chunks)
-    return ops.encode(symbols, _order0_table(prefix), chunk_symbols)
+    return ops.encode(symbols, prefix[_table_begin(prefix) :], chunk_symbols)
 
 
 def assemble_stream(prefix: Tensor, pieces: Sequence[ops.Encoded]) -> list[Tensor]:

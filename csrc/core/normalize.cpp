@@ -79,17 +79,18 @@ class Exchange {
   std::vector<Wide> up_, down_;
 };
 
-// A lower bound of the bits that any order-0 code takes, by integer arithmetic.
+// A lower bound, to 0.1 %, of the bits that any order-0 code takes; by integer arithmetic.
 uint64_t entropy_bits(const uint64_t* counts, int values, uint64_t total) {
-  // v log2 v, the logarithm of the top 20 bits of v: too small by less than 1e-5 bits a symbol, added for the total, which must not be too small
-  auto scaled = [](uint64_t v) {
-    int shift = 0;
-    while (v >> shift >= 1u << 20) ++shift;
-    return Wide{v} * (log2_fixed(uint32_t(v >> shift)) + (uint64_t(shift) << kLog2FractionBits));
+  // v * log2 v from the 12 highest bits of v, rounded down or up
+  auto scaled = [](uint64_t v, bool up) {
+    const int shift = std::max(0, 64 - __builtin_clzll(v) - format::kProbBits);
+    const uint64_t top = (v >> shift) + (up && shift > 0);
+    return Wide{v} * (log2_table()[size_t(top)] + (uint64_t(shift) << kLog2FractionBits));
   };
-  Wide sum = scaled(total), parts = 0;
+  Wide parts = 0;
   for (int i = 0; i < values; ++i)
-    if (counts[i] > 0) parts += scaled(counts[i]) + Wide{counts[i]} * 43000;  // 1e-5 * 2^32: never below the truth
+    if (counts[i] > 0) parts += scaled(counts[i], true);
+  const Wide sum = scaled(total, false);
   return parts >= sum ? 0 : uint64_t((sum - parts) >> kLog2FractionBits);
 }
 
