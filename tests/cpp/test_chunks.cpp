@@ -129,6 +129,52 @@ TEST(Chunks, DamageIsFoundOrDecodesInsideTheBuffersAndTheSameEverywhere) {
   }
 }
 
+TEST(Chunks, WeightsAreThoseOfTheSymbolsAndDamageStaysInsideTheBuffers) {
+  std::mt19937 rng(10);
+  for (int trial = 0; trial < 150; ++trial) {
+    const SymbolType type = SymbolType(trial % 3);
+    const int64_t columns = trial % 4 == 0 ? 1 + rng() % 90 : 32 * (1 + rng() % 5);
+    const int64_t rows = 1 + rng() % 120, n = rows * columns;
+    const int64_t chunk_symbols = trial % 5 == 0 ? 1 + rng() % 4000 : columns * (1 + rng() % 60);
+    const auto bytes = random_symbols(rng, type, n, int(rng() % 8));
+    const auto table = table_for(bytes, type);
+    Coded coded = encode(cpu::available_backends().front()->coder, table, type, bytes, n, chunk_symbols);
+    const bool damaged = trial % 2 == 1;
+    if (damaged) coded.payload[rng() % coded.payload.size()] ^= uint8_t(1 + rng() % 255);
+    std::vector<core::Float16> scale;
+    for (int64_t r = 0; r < rows; ++r) scale.push_back(core::Float16{uint16_t(rng() % 31744)});
+    if (trial % 7 == 0) scale[rng() % scale.size()] = core::Float16{0x7c00};  // infinity
+    const core::FloatType weight_type = core::FloatType(rng() % 3);
+    const auto prepared = std::make_unique<core::DecodeTable>();
+    core::make_decode_table(table, type, prepared.get());
+    std::vector<uint8_t> expected;
+    Status expected_status = Status::kOk;
+    for (const cpu::Backend* backend : cpu::available_backends()) {
+      std::vector<uint8_t> weight(size_t(n * core::float_bytes(weight_type)));
+      const core::WeightTarget target{&backend->quantizer, type, scale.data(), 0, columns, weight_type, weight.data()};
+      core::ChunkDecoder decoder(backend->coder, *prepared);
+      const Status status = decoder.decode_weights(coded.payload.data(), coded.payload.data() + coded.payload.size(), coded.entries.data(), n, chunk_symbols, 0,
+                                                   core::chunk_count(n, chunk_symbols), target);
+      if (backend == cpu::available_backends().front()) expected_status = status;
+      ASSERT_EQ(expected_status == Status::kOk, status == Status::kOk) << backend->name << " trial " << trial;
+      if (status != Status::kOk) {
+        ASSERT_TRUE(damaged);
+        continue;
+      }
+      if (expected.empty()) {
+        std::vector<uint8_t> symbols;
+        ASSERT_EQ(decode(backend->coder, table, type, coded, n, chunk_symbols, &symbols), Status::kOk);
+        std::vector<uint8_t> plain(weight.size());
+        core::WeightTarget by_symbols = target;
+        by_symbols.weight = plain.data();
+        by_symbols.write(symbols.data(), 0, n);
+        expected = plain;
+      }
+      ASSERT_EQ(expected, weight) << backend->name << " trial " << trial;
+    }
+  }
+}
+
 TEST(TableCode, AnyBytesAreATableOrANamedError) {
   std::mt19937 rng(9);
   for (int trial = 0; trial < 200000; ++trial) {
