@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "core/quantize_arithmetic.h"
 #include "format/bitstream.h"
@@ -33,6 +34,12 @@ inline RowShape row_shape(const char* op, const Tensor& matrix) {
   RowShape shape{1, matrix.size(matrix.dim() - 1)};
   for (int64_t d = 0; d + 1 < matrix.dim(); ++d) shape.rows *= matrix.size(d);
   return shape;
+}
+
+// The shape of a matrix without its last dimension: that of its row scales.
+inline std::vector<int64_t> leading_shape(const Tensor& matrix) {
+  const auto sizes = matrix.sizes();
+  return std::vector<int64_t>(sizes.begin(), sizes.end() - 1);
 }
 
 inline core::FloatType float_type(const char* op, ScalarType dtype) {

@@ -51,11 +51,6 @@ void check_finite(const char* op, uint32_t status) {
   ANS_CHECK((status & cuda::kStatusNotFinite) == 0, op, "NotFinite", "the weight holds NaN or infinity");
 }
 
-std::vector<int64_t> leading_shape(const Tensor& matrix) {
-  const auto sizes = matrix.sizes();
-  return std::vector<int64_t>(sizes.begin(), sizes.end() - 1);
-}
-
 Tensor row_scale_cuda(const Tensor& weight, int64_t bits, std::optional<double> clip_sigmas) {
   constexpr const char* kOp = "row_scale";
   const RowShape shape = row_shape(kOp, weight);

@@ -22,11 +22,6 @@ namespace {
 constexpr int64_t kGrainElements = 1 << 16;  // what is worth a thread
 int64_t row_grain(int64_t columns) { return std::max<int64_t>(1, kGrainElements / std::max<int64_t>(1, columns)); }
 
-std::vector<int64_t> leading_shape(const Tensor& matrix) {
-  const auto sizes = matrix.sizes();
-  return std::vector<int64_t>(sizes.begin(), sizes.end() - 1);
-}
-
 Tensor row_scale_cpu(const Tensor& weight, int64_t bits, std::optional<double> clip_sigmas) {
   constexpr const char* kOp = "row_scale";
   const RowShape shape = row_shape(kOp, weight);

@@ -1,0 +1,148 @@
+// What the operators on tables, chunks and streams share.
+#pragma once
+#include <torch/csrc/stable/ops.h>
+
+#include <cstring>
+#include <map>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "core/chunk_decoder.h"
+#include "core/directory.h"
+#include "core/frequency_table.h"
+#include "torch/checks.h"
+#include "torch/parallel.h"
+#include "torch/scratch_pool.h"
+
+namespace ans::ops {
+
+using core::ChunkEntry;
+using core::Status;
+using format::SymbolType;
+
+inline Tensor bytes_tensor(const Tensor& like, const std::vector<uint8_t>& bytes) {
+  Tensor t = torch::stable::new_empty(like, {int64_t(bytes.size())}, ScalarType::Byte);
+  if (!bytes.empty()) std::memcpy(t.mutable_data_ptr(), bytes.data(), bytes.size());
+  return t;
+}
+
+inline void check_bytes(const char* op, const char* name, const Tensor& t) {
+  ANS_CHECK_ARGUMENT(t.scalar_type() == ScalarType::Byte && t.dim() == 1, op, name, " is not a one-dimensional uint8 tensor");
+}
+
+inline void check_chunk_symbols(const char* op, int64_t chunk_symbols) {
+  ANS_CHECK_ARGUMENT(chunk_symbols >= 1 && chunk_symbols <= format::kMaxChunkSymbols, op, "chunk_symbols is ", chunk_symbols, ", not in 1 ... ", format::kMaxChunkSymbols);
+}
+
+inline std::vector<uint64_t> check_counts(const char* op, const Tensor& counts, SymbolType type) {
+  ANS_CHECK_ARGUMENT(counts.scalar_type() == ScalarType::Long, op, "counts are not int64");
+  ANS_CHECK_ARGUMENT(counts.numel() == format::symbol_values(type), op, counts.numel(), " counts, but the symbol type has ", format::symbol_values(type), " values");
+  const Tensor source = torch::stable::contiguous(counts);
+  const int64_t* p = source.const_data_ptr<int64_t>();
+  std::vector<uint64_t> result;
+  uint64_t total = 0;
+  for (int64_t i = 0; i < source.numel(); ++i) {
+    ANS_CHECK_ARGUMENT(p[i] >= 0, op, "a count is negative");
+    total += uint64_t(p[i]);
+    ANS_CHECK_ARGUMENT(total <= uint64_t{1} << 48, op, "counts sum to more than 2^48");
+    result.push_back(uint64_t(p[i]));
+  }
+  return result;
+}
+
+// Chunks as the threads encoded them: each part is a run of whole chunks, in order.
+struct EncodedParts {
+  struct Part {
+    std::unique_ptr<EncodeMemory> memory = ScratchPool::instance().take();
+    std::vector<ChunkEntry> entries;
+  };
+  std::map<int64_t, Part> parts;  // by first chunk
+
+  EncodedParts() = default;
+  EncodedParts(EncodedParts&&) = default;
+  EncodedParts& operator=(EncodedParts&&) = delete;
+  ~EncodedParts() {
+    for (auto& part : parts) ScratchPool::instance().give_back(std::move(part.second.memory));
+  }
+  int64_t bytes() const {
+    int64_t total = 0;
+    for (const auto& part : parts) total += part.second.memory->out.size();
+    return total;
+  }
+  void copy_to(uint8_t* out) const {
+    for (const auto& [first, part] : parts) {
+      const core::ByteBuffer& bytes = part.memory->out;
+      if (bytes.size() > 0) std::memcpy(out, bytes.data(), size_t(bytes.size()));
+      out += bytes.size();
+    }
+  }
+  std::vector<ChunkEntry> entries() const {
+    std::vector<ChunkEntry> all;
+    for (const auto& [first, part] : parts) all.insert(all.end(), part.entries.begin(), part.entries.end());
+    return all;
+  }
+};
+
+// Encodes all chunks of an array, on torch's threads. Raises SymbolNotInTable.
+EncodedParts encode_chunks(const char* op, const void* data, SymbolType type, int64_t numel, const core::FrequencyTable& table, int64_t chunk_symbols);
+
+inline void write_entries(const std::vector<ChunkEntry>& entries, int32_t* out) {
+  for (const ChunkEntry& e : entries) {
+    *out++ = e.words;
+    *out++ = e.tail;
+  }
+}
+
+// Payload and directory of a stream, checked against each other.
+struct Chunks {
+  Chunks(const char* op, const Tensor& payload_in, const Tensor& directory, int64_t numel_in, int64_t chunk_symbols_in) : numel(numel_in), chunk_symbols(chunk_symbols_in) {
+    check_bytes(op, "payload", payload_in);
+    check_chunk_symbols(op, chunk_symbols);
+    ANS_CHECK_ARGUMENT(numel >= 0, op, "numel is negative");
+    ANS_CHECK_ARGUMENT(directory.scalar_type() == ScalarType::Int && directory.dim() == 2 && directory.size(1) == 2, op, "directory is not an int32 tensor [chunks, 2]");
+    ANS_CHECK_ARGUMENT(directory.size(0) == core::chunk_count(numel, chunk_symbols), op, "directory has ", directory.size(0), " chunks; ", numel, " symbols in chunks of ",
+                       chunk_symbols, " need ", core::chunk_count(numel, chunk_symbols));
+    bytes.emplace(torch::stable::contiguous(payload_in));
+    const Tensor source = torch::stable::contiguous(directory);
+    const int32_t* p = source.const_data_ptr<int32_t>();
+    for (int64_t i = 0; i < source.size(0); ++i) {
+      entries.push_back({p[2 * i], p[2 * i + 1]});
+      check_status(op, core::check_chunk(entries.back(), core::symbols_in_chunk(numel, chunk_symbols, i)), "bad chunk directory");
+    }
+    place(op, static_cast<const uint8_t*>(bytes->const_data_ptr()), bytes->numel());
+  }
+  // Entries that read_directory() has checked, and the bytes behind them.
+  Chunks(const char* op, const uint8_t* payload, int64_t payload_bytes, std::vector<ChunkEntry> checked, int64_t numel_in, int64_t chunk_symbols_in)
+      : numel(numel_in), chunk_symbols(chunk_symbols_in), entries(std::move(checked)) {
+    place(op, payload, payload_bytes);
+  }
+  const uint8_t* chunk(int64_t i) const { return begin + offsets[size_t(i)]; }
+  const uint8_t* end() const { return begin + size; }
+  int64_t count() const { return int64_t(entries.size()); }
+
+  void place(const char* op, const uint8_t* payload, int64_t payload_bytes) {
+    begin = payload;
+    size = payload_bytes;
+    int64_t position = 0;
+    for (const ChunkEntry& e : entries) {
+      offsets.push_back(position);
+      position += 2 * int64_t(e.words);
+    }
+    if (position > size) check_status(op, Status::kPayloadTruncated, "the payload is shorter than the directory says");
+    if (position < size) check_status(op, Status::kPayloadTrailing, "the payload is longer than the directory says");
+  }
+
+  int64_t numel, chunk_symbols;
+  std::optional<Tensor> bytes;  // keeps the payload
+  const uint8_t* begin = nullptr;
+  int64_t size = 0;
+  std::vector<ChunkEntry> entries;
+  std::vector<int64_t> offsets;
+};
+
+// Decodes all chunks to `symbols`, on torch's threads.
+void decode_chunks(const char* op, const Chunks& chunks, const core::DecodeTable& table, Tensor& symbols);
+
+}  // namespace ans::ops
