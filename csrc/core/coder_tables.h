@@ -23,7 +23,6 @@ struct alignas(64) DecodeTable {
   int32_t raw_offset;  // raw value + raw_offset = symbol - first_value
 };
 
-constexpr int kMaxPieces = format::kMaxAlphabet;
 constexpr int kPieceWindows = 128;
 
 // Encoding. Symbols first become indices (index_of), then steps work on indices.

@@ -113,13 +113,12 @@ void decode_out_cpu(const Tensor& payload, const Tensor& directory, const Tensor
   decode_chunks(kOp, chunks, *decode_table(kOp, table, type), out);
 }
 
-void decode_dequantize_into(const char* op, const Tensor& payload, const Tensor& directory, const Tensor& table, const Tensor& scale, const Tensor& exponent,
-                            int64_t chunk_symbols, ScalarType symbol_dtype, Tensor& weight) {
+// Decodes all chunks to the weights that their symbols stand for.
+void decode_chunks_to_weights(const char* op, const Chunks& chunks, const Tensor& table, const Tensor& scale, const Tensor& exponent, ScalarType symbol_dtype,
+                              Tensor& weight) {
   const SymbolType type = symbol_type(op, symbol_dtype);
   const core::FloatType weight_type = float_type(op, weight.scalar_type());
   const RowShape shape = row_shape(op, weight);
-  const int64_t numel = weight.numel();
-  const Chunks chunks(op, payload, directory, numel, chunk_symbols);
   const auto prepared = decode_table(op, table, type);
   check_row_scales(op, weight, scale, exponent);
   const Tensor scales = torch::stable::contiguous(scale);
@@ -133,7 +132,7 @@ void decode_dequantize_into(const char* op, const Tensor& payload, const Tensor&
                                   static_cast<uint8_t*>(weight.mutable_data_ptr())};
   const Status status = parallel_ranges(chunks.count(), 1, [&](int64_t begin, int64_t end) {
     core::ChunkDecoder decoder(backend.coder, *prepared);
-    return decoder.decode_weights(chunks.chunk(begin), chunks.end(), chunks.entries.data(), numel, chunk_symbols, begin, end, target);
+    return decoder.decode_weights(chunks.chunk(begin), chunks.end(), chunks.entries.data(), chunks.numel, chunks.chunk_symbols, begin, end, target);
   });
   check_status(op, status, "the payload is damaged");
 }
@@ -151,7 +150,7 @@ Tensor decode_dequantize_cpu(const Tensor& payload, const Tensor& directory, con
   }
   const Chunks chunks(kOp, payload, directory, numel, chunk_symbols);  // before anything is allocated
   Tensor weight = host_result(payload, shape, dtype);
-  decode_dequantize_into(kOp, payload, directory, table, scale, exponent, chunk_symbols, symbol_dtype, weight);
+  decode_chunks_to_weights(kOp, chunks, table, scale, exponent, symbol_dtype, weight);
   return weight;
 }
 
@@ -159,7 +158,8 @@ void decode_dequantize_out_cpu(const Tensor& payload, const Tensor& directory, c
                                ScalarType symbol_dtype, Tensor out) {
   constexpr const char* kOp = "decode_dequantize_out";
   ANS_CHECK_ARGUMENT(out.is_contiguous(), kOp, "out is not contiguous");
-  decode_dequantize_into(kOp, payload, directory, table, scale, exponent, chunk_symbols, symbol_dtype, out);
+  const Chunks chunks(kOp, payload, directory, out.numel(), chunk_symbols);
+  decode_chunks_to_weights(kOp, chunks, table, scale, exponent, symbol_dtype, out);
 }
 
 std::string cpu_backend(std::string_view name) {

@@ -36,6 +36,10 @@ inline void check_chunk_symbols(const char* op, int64_t chunk_symbols) {
   ANS_CHECK_ARGUMENT(chunk_symbols >= 1 && chunk_symbols <= format::kMaxChunkSymbols, op, "chunk_symbols is ", chunk_symbols, ", not in 1 ... ", format::kMaxChunkSymbols);
 }
 
+inline void check_directory(const char* op, const Tensor& directory) {
+  ANS_CHECK_ARGUMENT(directory.scalar_type() == ScalarType::Int && directory.dim() == 2 && directory.size(1) == 2, op, "directory is not an int32 tensor [chunks, 2]");
+}
+
 inline std::vector<uint64_t> check_counts(const char* op, const Tensor& counts, SymbolType type) {
   ANS_CHECK_ARGUMENT(counts.scalar_type() == ScalarType::Long, op, "counts are not int64");
   ANS_CHECK_ARGUMENT(counts.numel() == format::symbol_values(type), op, counts.numel(), " counts, but the symbol type has ", format::symbol_values(type), " values");
@@ -101,7 +105,7 @@ struct Chunks {
     check_bytes(op, "payload", payload_in);
     check_chunk_symbols(op, chunk_symbols);
     ANS_CHECK_ARGUMENT(numel >= 0, op, "numel is negative");
-    ANS_CHECK_ARGUMENT(directory.scalar_type() == ScalarType::Int && directory.dim() == 2 && directory.size(1) == 2, op, "directory is not an int32 tensor [chunks, 2]");
+    check_directory(op, directory);
     ANS_CHECK_ARGUMENT(directory.size(0) == core::chunk_count(numel, chunk_symbols), op, "directory has ", directory.size(0), " chunks; ", numel, " symbols in chunks of ",
                        chunk_symbols, " need ", core::chunk_count(numel, chunk_symbols));
     bytes.emplace(torch::stable::contiguous(payload_in));

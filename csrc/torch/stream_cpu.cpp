@@ -59,7 +59,7 @@ Tensor stream_prefix_cpu(const Tensor& counts, ScalarType symbol_dtype, int64_t 
 
 Tensor pack_directory_cpu(const Tensor& directory) {
   constexpr const char* kOp = "pack_directory";
-  ANS_CHECK_ARGUMENT(directory.scalar_type() == ScalarType::Int && directory.dim() == 2 && directory.size(1) == 2, kOp, "directory is not an int32 tensor [chunks, 2]");
+  check_directory(kOp, directory);
   const Tensor source = torch::stable::contiguous(directory);
   const int32_t* p = source.const_data_ptr<int32_t>();
   std::vector<ChunkEntry> entries;
