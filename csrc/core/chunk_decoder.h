@@ -1,71 +1,82 @@
-// Chunks of one stream, decoded with a backend's row functions, which know no bounds: the bounds are kept here. One object per thread.
+// Chunks, of one stream or of many, decoded with a backend's row functions, which know no bounds: the bounds are kept here. One object per thread.
 #pragma once
 #include <cstdint>
 #include <vector>
 
-#include "core/byte_buffer.h"
 #include "core/directory.h"
 #include "core/row_coder.h"
-#include "core/scalar_coder.h"
+#include "core/tail_decoder.h"
 #include "core/weight_target.h"
 
 namespace ans::core {
 
+// A chunk to decode, and where to. The entry has passed check_chunk().
+struct ChunkJob {
+  const DecodeTable* table;
+  const uint8_t* bytes;         // where the chunk begins
+  const uint8_t* readable_end;  // up to here may be read: the end of the chunk or later
+  ChunkEntry entry;
+  int64_t symbols;
+  uint8_t* out;                 // its first symbol; not for weights
+  const WeightTarget* weights;  // null: symbols are wanted
+  int64_t first_element;        // in the matrix of weights
+};
+
 class ChunkDecoder {
  public:
-  ChunkDecoder(const RowCoder& coder, const DecodeTable& table) : coder_(coder), table_(table) {}
+  explicit ChunkDecoder(const RowCoder& coder) : coder_(coder) {}
 
-  // Decodes chunks [begin, end) to `out`, which receives symbol `begin * chunk_symbols` first. `payload` is the first byte of chunk `begin`; the entries (of all
-  // chunks of the stream) have passed check_chunk(), and the payload holds the bytes that they announce; `payload_end` is where it ends (or later: what may be
-  // read).
-  Status decode(const uint8_t* payload, const uint8_t* payload_end, const ChunkEntry* entries, int64_t numel, int64_t chunk_symbols, int64_t begin, int64_t end, void* out);
-
-  // The same straight to the weights that the symbols stand for.
-  Status decode_weights(const uint8_t* payload, const uint8_t* payload_end, const ChunkEntry* entries, int64_t numel, int64_t chunk_symbols, int64_t begin, int64_t end,
-                        const WeightTarget& target);
+  // All chunks, to symbols or to weights. Chunks of equal tables are best neighbours; those of an equal number of buckets and bytes per symbol are good ones.
+  Status decode(const ChunkJob* jobs, int64_t count);
 
  private:
   static constexpr int kMaxStreams = 6;
-  static constexpr int kSliceRows = 32;  // rows decoded from a padded copy before its end is checked
+  static constexpr int kSliceRows = 32;    // rows decoded from a padded copy before its end is checked
+  static constexpr int kWeightRows = 128;  // rows decoded before they become weights: they are still in the nearest cache
   static constexpr int64_t kLoadSlack = 64;
   static constexpr int64_t kMaxRowBytes = 4 * format::kLanes;
 
+  // A chunk that is being decoded.
   struct Slot {
+    const ChunkJob* job;
     uint32_t state[format::kLanes];
     const uint8_t* next;   // next word
     const uint8_t* end;    // where the words end
     bool padded;           // next and end lie in `copy`, zeros follow
-    uint8_t* out;
+    uint8_t* out;          // next row; not for weights
     int64_t rows;          // full rows left
-    int64_t symbols;
-    int tail;
+    int64_t element;       // of the weights: the first of the next row
+    std::vector<float> scales;  // of the matrix rows that the chunk touches, if its rows can go straight to weights; otherwise empty
     std::vector<uint8_t> copy;
+    alignas(64) uint8_t symbols[kWeightRows * format::kLanes * 2];  // that are to become weights
+
+    int64_t row_bytes() const { return 2 * format::kLanes * (job->table->escape_index >= 0 ? 2 : 1); }
+    // Rows that can not run past what may be read, whatever the words say.
+    int64_t safe_rows() const { return padded ? kSliceRows : (job->readable_end - next - kLoadSlack) / row_bytes(); }
+    void pad();
   };
   // Tails wait until there are as many as streams.
-  struct PendingTail {
-    TailDecoder<LanePayload> decoder;
-    uint8_t* out;
-    int count;
+  struct PendingTail : Tail {
+    const ChunkJob* job;
+    int row_symbols;                                           // of the partial row, in front of the tail's
+    uint8_t symbols[2 * (format::kLanes + format::kMaxTail)];  // all these, if they are to become weights
   };
 
-  Status start(const uint8_t* bytes, const ChunkEntry& entry, int64_t symbols, uint8_t* out, Slot* slot);
+  void start(const ChunkJob& job, Slot* slot);
+  Status start_narrow(const ChunkJob& job);
   Status finish(Slot* slot);
-  Status decode_slice(Slot** active, int* busy, Slot** idle, int* unused);
-  int64_t safe_rows(const Slot& slot) const { return (payload_end_ - slot.next - kLoadSlack) / row_bytes(); }
-  Status decode_group_of_weights(Slot** slots, int count, int64_t first_chunk, int64_t chunk_symbols, const WeightTarget& target);
+  Status decode_slice(bool to_row_end);
   Status decode_pending_tails();
-  void put_symbol(int32_t symbol, uint8_t* out, int i) const;
-  void pad(Slot* slot);
-  int64_t row_bytes() const { return 2 * format::kLanes * (table_.escape_index >= 0 ? 2 : 1); }
+  void prepare_scales(Slot* slot);
 
   const RowCoder& coder_;
-  const DecodeTable& table_;
-  const uint8_t* payload_end_ = nullptr;
   Slot slots_[kMaxStreams];
+  Slot* active_[kMaxStreams];
+  Slot* idle_[kMaxStreams];
+  int busy_ = 0, unused_ = 0;
   PendingTail tails_[kMaxStreams];
   int pending_ = 0;
-  ByteBuffer symbols_;         // of the chunks that become weights
-  std::vector<float> scales_;  // of the rows of those chunks
+  TailBits bits_;
 };
 
 }  // namespace ans::core

@@ -6,7 +6,7 @@
 #include "core/byte_buffer.h"
 #include "core/directory.h"
 #include "core/row_coder.h"
-#include "core/scalar_coder.h"
+#include "core/tail_encoder.h"
 
 namespace ans::core {
 

@@ -61,11 +61,11 @@ void make_parts(const AliasTable& alias, EncodeTable* out) {
 
 }  // namespace
 
-void make_decode_table(const FrequencyTable& table, format::SymbolType type, DecodeTable* out) {
+void make_decode_table(const FrequencyTable& table, format::SymbolType type, bool with_slots, DecodeTable* out) {
   std::memset(static_cast<void*>(out), 0, offsetof(DecodeTable, slots));
   const AliasTable alias = make_alias_table(table);
   make_alias_form(alias, out);
-  make_slot_form(alias, out);
+  if (with_slots) make_slot_form(alias, out);
   out->buckets = alias.buckets;
   out->symbol_bytes = format::symbol_bytes(type);
   out->first_value = table.first_value;

@@ -13,14 +13,14 @@ struct alignas(64) DecodeTable {
   uint16_t divider_alias[format::kMaxAlphabet];  // divider << (16 - position bits) | alias; a bucket that is all its own has divider 0 and itself as alias
   uint16_t alias_offset[format::kMaxAlphabet];
   uint16_t freq16[format::kMaxAlphabet];         // freq << 4, by index
-  uint32_t slots[format::kSlots];                // slot form: index << 24 | freq << 12 | bias
-
   int buckets;
   int symbol_bytes;
   int32_t first_value;
   int escape_index;    // -1: none
   int raw_bits;
   int32_t raw_offset;  // raw value + raw_offset = symbol - first_value
+
+  uint32_t slots[format::kSlots];  // slot form: index << 24 | freq << 12 | bias; only made for backends that use it
 };
 
 constexpr int kPieceWindows = 128;
@@ -62,7 +62,7 @@ struct alignas(64) EncodeTable {
   int invalid_index;     // what index_of gives for a symbol that the table can not code; -1: there is none
 };
 
-void make_decode_table(const FrequencyTable& table, format::SymbolType type, DecodeTable* out);
+void make_decode_table(const FrequencyTable& table, format::SymbolType type, bool with_slots, DecodeTable* out);
 void make_encode_table(const FrequencyTable& table, format::SymbolType type, EncodeTable* out);
 
 }  // namespace ans::core

@@ -13,45 +13,53 @@
 //   push<kPartial, kStreams>(encoder, x[], index[], on, words[])   for each stream: spill the lanes that would overflow, in descending order of lanes downwards
 //                                  from `words`; then the inverse of pop
 //   push_raw(encoder, x, m, raw, words)
-//   is_escape(…, index), any_escape(decoder, index[]), any(m), first(n), both(m, n), select(m, a, b), select_state(m, a, b)
+//   is_escape(…, index), any_escape<kStreams, kShared>(decoders, index[]), any(m), first(n), both(m, n), select(m, a, b), select_state(m, a, b)
 //   store_row / store_row_pair<Out, kClean>, load_index, load_raw
 //   Weights, make_weights, store_weights, store_escaped_weights   only for decode_weight_rows
 // Callers guarantee that 64 bytes can be read at `words` and written below it.
 #pragma once
-#include "core/quantize_arithmetic.h"
 #include "core/row_coder.h"
 
 namespace ans::core {
 namespace ANS_TARGET {
 
-// One row of each stream. The streams take turns, which hides the latency of a step; one test finds out whether any of them met an escape (the result).
-template <class L, bool kEscape, int kStreams>
-ANS_INLINE bool decode_row(const typename L::Decoder& decoder, typename L::State (&x)[kStreams], const uint8_t* (&words)[kStreams], typename L::Index (&index)[kStreams]) {
+// The tables of several streams: one for all, or one each.
+template <class L, int kStreams, bool kShared>
+struct Decoders {
+  typename L::Decoder of[kShared ? 1 : kStreams];
+  ANS_INLINE explicit Decoders(const DecodeStream* streams) {
+    for (int s = 0; s < (kShared ? 1 : kStreams); ++s) of[s] = typename L::Decoder(*streams[s].table);
+  }
+  ANS_INLINE const typename L::Decoder& operator[](int s) const { return of[kShared ? 0 : s]; }
+};
+
+// One row of each stream. The streams take turns, which hides the latency of a step; one test finds out whether any of them met an escape.
+template <class L, bool kEscape, int kStreams, bool kShared>
+ANS_INLINE void decode_row(const Decoders<L, kStreams, kShared>& decoders, typename L::State (&x)[kStreams], const uint8_t* (&words)[kStreams],
+                           typename L::Index (&index)[kStreams]) {
   ANS_UNROLL
   for (int s = 0; s < kStreams; ++s) {
-    index[s] = L::pop(decoder, x[s]);
+    index[s] = L::pop(decoders[s], x[s]);
     L::refill(x[s], words[s]);
-    if constexpr (kEscape) index[s] = L::clean(decoder, index[s]);
+    if constexpr (kEscape) index[s] = L::clean(decoders[s], index[s]);
   }
   if constexpr (kEscape) {
-    if (__builtin_expect(L::template any_escape<kStreams>(decoder, index), 0)) {
+    if (__builtin_expect(L::template any_escape<kStreams, kShared>(decoders.of, index), 0)) {
       ANS_UNROLL  // also here: an index that is not a constant would keep all states in memory
       for (int s = 0; s < kStreams; ++s) {
-        const typename L::Mask escaped = L::is_escape(decoder, index[s]);
+        const typename L::Mask escaped = L::is_escape(decoders[s], index[s]);
         if (!L::any(escaped)) continue;
-        index[s] = L::select(escaped, L::pop_raw(decoder, x[s], escaped), index[s]);
+        index[s] = L::select(escaped, L::pop_raw(decoders[s], x[s], escaped), index[s]);
         L::refill(x[s], words[s]);
       }
-      return true;
     }
   }
-  return false;
 }
 
 // Decodes `rows` full rows of each of kStreams chunks.
-template <class L, class Out, int kStreams, bool kEscape>
-ANS_NOINLINE void decode_rows(const DecodeTable& table, DecodeStream* streams, int64_t rows) {
-  const typename L::Decoder decoder(table);
+template <class L, class Out, int kStreams, bool kEscape, bool kShared>
+ANS_NOINLINE void decode_rows(DecodeStream* streams, int64_t rows) {
+  const Decoders<L, kStreams, kShared> decoders(streams);
   typename L::State x[kStreams];
   const uint8_t* words[kStreams];
   Out* out[kStreams];
@@ -63,18 +71,18 @@ ANS_NOINLINE void decode_rows(const DecodeTable& table, DecodeStream* streams, i
   typename L::Index first[kStreams], second[kStreams];
   int64_t row = 0;
   for (; row + 2 <= rows; row += 2) {  // two at a time: one full-width store
-    decode_row<L, kEscape, kStreams>(decoder, x, words, first);
-    decode_row<L, kEscape, kStreams>(decoder, x, words, second);
+    decode_row<L, kEscape, kStreams, kShared>(decoders, x, words, first);
+    decode_row<L, kEscape, kStreams, kShared>(decoders, x, words, second);
     ANS_UNROLL
     for (int s = 0; s < kStreams; ++s) {
-      L::template store_row_pair<Out, !kEscape>(decoder, out[s], first[s], second[s]);
+      L::template store_row_pair<Out, !kEscape>(decoders[s], out[s], first[s], second[s]);
       out[s] += 2 * format::kLanes;
     }
   }
   if (row < rows) {
-    decode_row<L, kEscape, kStreams>(decoder, x, words, first);
+    decode_row<L, kEscape, kStreams, kShared>(decoders, x, words, first);
     for (int s = 0; s < kStreams; ++s) {
-      L::template store_row<Out, !kEscape>(decoder, out[s], first[s]);
+      L::template store_row<Out, !kEscape>(decoders[s], out[s], first[s]);
       out[s] += format::kLanes;
     }
   }
@@ -85,32 +93,54 @@ ANS_NOINLINE void decode_rows(const DecodeTable& table, DecodeStream* streams, i
   }
 }
 
-// Full matrix rows straight to 16-bit floats T, with finite scales: within a row of the matrix a weight is a look-up by index.
-template <class L, class T, int kStreams, bool kEscape>
-ANS_NOINLINE void decode_weight_rows(const DecodeTable& table, DecodeStream* streams, const float* const* scales, int64_t matrix_rows, int64_t columns) {
-  const typename L::Decoder decoder(table);
+// Rows straight to 16-bit floats T: within a row of the matrix a weight is a look-up by index. An escaped symbol first becomes some weight; its own is written
+// over it, out of the way of all others.
+template <class L, class T, int kStreams, bool kEscape, bool kShared>
+ANS_NOINLINE void decode_weight_rows(DecodeStream* streams, WeightRow* places, int64_t rows) {
+  const Decoders<L, kStreams, kShared> decoders(streams);
   typename L::State x[kStreams];
+  typename L::Weights weights[kStreams];
   const uint8_t* words[kStreams];
   T* out[kStreams];
   for (int s = 0; s < kStreams; ++s) {
     x[s] = L::load(streams[s].state);
     words[s] = streams[s].words;
     out[s] = static_cast<T*>(streams[s].out);
+    weights[s] = L::template make_weights<T>(streams[s].table->first_value, *places[s].scale);
   }
-  for (int64_t m = 0; m < matrix_rows; ++m) {
-    typename L::Weights weights[kStreams];
-    for (int s = 0; s < kStreams; ++s) weights[s] = L::template make_weights<T>(table.first_value, scales[s][m]);
-    typename L::Index index[kStreams];
-    for (int64_t column = 0; column < columns; column += format::kLanes) {
-      const bool escaped = decode_row<L, kEscape, kStreams>(decoder, x, words, index);
+  while (rows > 0) {
+    int64_t n = rows;  // until a matrix row ends
+    for (int s = 0; s < kStreams; ++s) n = places[s].left < n ? places[s].left : n;
+    for (int64_t row = 0; row < n; ++row) {
+      typename L::Index index[kStreams];
       ANS_UNROLL
-      for (int s = 0; s < kStreams; ++s) L::store_weights(out[s], weights[s], index[s]);
-      if (kEscape && __builtin_expect(escaped, 0)) {
-        ANS_UNROLL
-        for (int s = 0; s < kStreams; ++s) L::store_escaped_weights(out[s], index[s], table.first_value, scales[s][m]);
+      for (int s = 0; s < kStreams; ++s) {
+        index[s] = L::pop(decoders[s], x[s]);
+        L::refill(x[s], words[s]);
+        L::store_weights(out[s] + row * format::kLanes, weights[s], index[s]);
+        __builtin_prefetch(out[s] + row * format::kLanes + 1024, 1);
+        if constexpr (kEscape) index[s] = L::clean(decoders[s], index[s]);
       }
-      ANS_UNROLL
-      for (int s = 0; s < kStreams; ++s) out[s] += format::kLanes;
+      if constexpr (kEscape) {
+        if (__builtin_expect(L::template any_escape<kStreams, kShared>(decoders.of, index), 0)) {
+          ANS_UNROLL
+          for (int s = 0; s < kStreams; ++s) {
+            const typename L::Mask escaped = L::is_escape(decoders[s], index[s]);
+            if (!L::any(escaped)) continue;
+            L::store_escaped_weights(out[s] + row * format::kLanes, escaped, L::pop_raw(decoders[s], x[s], escaped), streams[s].table->first_value, *places[s].scale);
+            L::refill(x[s], words[s]);
+          }
+        }
+      }
+    }
+    rows -= n;
+    ANS_UNROLL
+    for (int s = 0; s < kStreams; ++s) {
+      out[s] += n * format::kLanes;
+      if ((places[s].left -= n) > 0) continue;
+      places[s].left = places[s].length;
+      ++places[s].scale;
+      if (rows > 0) weights[s] = L::template make_weights<T>(streams[s].table->first_value, *places[s].scale);
     }
   }
   for (int s = 0; s < kStreams; ++s) {
@@ -123,7 +153,8 @@ ANS_NOINLINE void decode_weight_rows(const DecodeTable& table, DecodeStream* str
 // One row in which only the first `active` lanes have a symbol. Idle lanes keep their states, which are >= 2^16: they never refill.
 // Writes all 32 symbols: the caller passes a buffer of its own.
 template <class L, class Out>
-ANS_NOINLINE void decode_partial_row(const DecodeTable& table, DecodeStream* stream, int active) {
+ANS_NOINLINE void decode_partial_row(DecodeStream* stream, int active) {
+  const DecodeTable& table = *stream->table;
   const typename L::Decoder decoder(table);
   const typename L::State before = L::load(stream->state);
   typename L::State x = before;
@@ -191,58 +222,67 @@ ANS_NOINLINE void encode_partial_row(const EncodeTable& table, EncodeStream* str
 
 // ---- run-time choice of the instantiation
 
-template <class L, class Out, bool kEscape>
-void decode_rows_of(const DecodeTable& table, DecodeStream* streams, int count, int64_t rows) {
+inline bool one_table(const DecodeStream* streams, int count) {
+  for (int s = 1; s < count; ++s)
+    if (streams[s].table != streams[0].table) return false;
+  return true;
+}
+
+template <class L, class Out, bool kEscape, bool kShared>
+void decode_rows_of(DecodeStream* streams, int count, int64_t rows) {
   switch (count) {
-    case 1: return decode_rows<L, Out, 1, kEscape>(table, streams, rows);
-    case 2: return decode_rows<L, Out, 2, kEscape>(table, streams, rows);
-    case 3: if constexpr (L::kDecodeStreams >= 3) return decode_rows<L, Out, 3, kEscape>(table, streams, rows); break;
-    case 4: if constexpr (L::kDecodeStreams >= 4) return decode_rows<L, Out, 4, kEscape>(table, streams, rows); break;
-    case 5: if constexpr (L::kDecodeStreams >= 5) return decode_rows<L, Out, 5, kEscape>(table, streams, rows); break;
-    case 6: if constexpr (L::kDecodeStreams >= 6) return decode_rows<L, Out, 6, kEscape>(table, streams, rows); break;
+    case 1: return decode_rows<L, Out, 1, kEscape, true>(streams, rows);
+    case 2: return decode_rows<L, Out, 2, kEscape, kShared>(streams, rows);
+    case 3: if constexpr (L::kDecodeStreams >= 3) return decode_rows<L, Out, 3, kEscape, kShared>(streams, rows); break;
+    case 4: if constexpr (L::kDecodeStreams >= 4) return decode_rows<L, Out, 4, kEscape, kShared>(streams, rows); break;
+    case 5: if constexpr (L::kDecodeStreams >= 5) return decode_rows<L, Out, 5, kEscape, kShared>(streams, rows); break;
+    case 6: if constexpr (L::kDecodeStreams >= 6) return decode_rows<L, Out, 6, kEscape, kShared>(streams, rows); break;
   }
+}
+
+// Tables that differ are treated as if all had an escape: a symbol that is none is none.
+template <class L, class Out>
+void decode_rows_to(DecodeStream* streams, int count, int64_t rows) {
+  if (!one_table(streams, count)) decode_rows_of<L, Out, true, false>(streams, count, rows);
+  else if (streams[0].table->escape_index >= 0) decode_rows_of<L, Out, true, true>(streams, count, rows);
+  else decode_rows_of<L, Out, false, true>(streams, count, rows);
 }
 
 template <class L>
-void decode_rows_any(const DecodeTable& table, DecodeStream* streams, int count, int64_t rows) {
-  const bool escape = table.escape_index >= 0;
-  if (table.symbol_bytes == 1) {
-    if (escape) decode_rows_of<L, uint8_t, true>(table, streams, count, rows);
-    else decode_rows_of<L, uint8_t, false>(table, streams, count, rows);
-  } else {
-    if (escape) decode_rows_of<L, uint16_t, true>(table, streams, count, rows);
-    else decode_rows_of<L, uint16_t, false>(table, streams, count, rows);
-  }
+void decode_rows_any(DecodeStream* streams, int count, int64_t rows) {
+  if (streams[0].table->symbol_bytes == 1) decode_rows_to<L, uint8_t>(streams, count, rows);
+  else decode_rows_to<L, uint16_t>(streams, count, rows);
 }
 
-template <class L, class T, bool kEscape>
-void decode_weight_rows_of(const DecodeTable& table, DecodeStream* streams, const float* const* scales, int count, int64_t matrix_rows, int64_t columns) {
+template <class L, class T, bool kEscape, bool kShared>
+void decode_weight_rows_of(DecodeStream* streams, WeightRow* places, int count, int64_t rows) {
   switch (count) {
-    case 1: return decode_weight_rows<L, T, 1, kEscape>(table, streams, scales, matrix_rows, columns);
-    case 2: return decode_weight_rows<L, T, 2, kEscape>(table, streams, scales, matrix_rows, columns);
-    case 3: return decode_weight_rows<L, T, 3, kEscape>(table, streams, scales, matrix_rows, columns);
-    case 4: return decode_weight_rows<L, T, 4, kEscape>(table, streams, scales, matrix_rows, columns);
-    case 5: return decode_weight_rows<L, T, 5, kEscape>(table, streams, scales, matrix_rows, columns);
-    case 6: return decode_weight_rows<L, T, 6, kEscape>(table, streams, scales, matrix_rows, columns);
+    case 1: return decode_weight_rows<L, T, 1, kEscape, true>(streams, places, rows);
+    case 2: return decode_weight_rows<L, T, 2, kEscape, kShared>(streams, places, rows);
+    case 3: return decode_weight_rows<L, T, 3, kEscape, kShared>(streams, places, rows);
+    case 4: return decode_weight_rows<L, T, 4, kEscape, kShared>(streams, places, rows);
+    case 5: return decode_weight_rows<L, T, 5, kEscape, kShared>(streams, places, rows);
+    case 6: return decode_weight_rows<L, T, 6, kEscape, kShared>(streams, places, rows);
   }
 }
 
-template <class L>
-void decode_weight_rows_any(const DecodeTable& table, DecodeStream* streams, const float* const* scales, int count, int64_t matrix_rows, int64_t columns, FloatType type) {
-  const bool escape = table.escape_index >= 0;
-  if (type == FloatType::kBFloat16) {
-    if (escape) decode_weight_rows_of<L, BFloat16, true>(table, streams, scales, count, matrix_rows, columns);
-    else decode_weight_rows_of<L, BFloat16, false>(table, streams, scales, count, matrix_rows, columns);
-  } else {
-    if (escape) decode_weight_rows_of<L, Float16, true>(table, streams, scales, count, matrix_rows, columns);
-    else decode_weight_rows_of<L, Float16, false>(table, streams, scales, count, matrix_rows, columns);
-  }
+template <class L, class T>
+void decode_weight_rows_to(DecodeStream* streams, WeightRow* places, int count, int64_t rows) {
+  if (!one_table(streams, count)) decode_weight_rows_of<L, T, true, false>(streams, places, count, rows);
+  else if (streams[0].table->escape_index >= 0) decode_weight_rows_of<L, T, true, true>(streams, places, count, rows);
+  else decode_weight_rows_of<L, T, false, true>(streams, places, count, rows);
 }
 
 template <class L>
-void decode_partial_row_any(const DecodeTable& table, DecodeStream* stream, int active) {
-  if (table.symbol_bytes == 1) decode_partial_row<L, uint8_t>(table, stream, active);
-  else decode_partial_row<L, uint16_t>(table, stream, active);
+void decode_weight_rows_any(DecodeStream* streams, WeightRow* places, int count, int64_t rows, FloatType type) {
+  if (type == FloatType::kBFloat16) decode_weight_rows_to<L, BFloat16>(streams, places, count, rows);
+  else decode_weight_rows_to<L, Float16>(streams, places, count, rows);
+}
+
+template <class L>
+void decode_partial_row_any(DecodeStream* stream, int active) {
+  if (stream->table->symbol_bytes == 1) decode_partial_row<L, uint8_t>(stream, active);
+  else decode_partial_row<L, uint16_t>(stream, active);
 }
 
 template <class L, bool kEscape>

@@ -14,6 +14,7 @@ struct Lanes32 {
   static constexpr int kDecodeStreams = V::kDecodeStreams, kEncodeStreams = V::kEncodeStreams;
 
   struct Decoder {
+    Decoder() = default;
     explicit Decoder(const DecodeTable& t)
         : slots(t.slots), first_value(V::set1(uint32_t(t.first_value))), escape(V::set1(uint32_t(t.escape_index))),
           raw_mask(V::set1((1u << t.raw_bits) - 1)), raw_offset(V::set1(uint32_t(t.raw_offset))), raw_bits(t.raw_bits) {}
@@ -76,13 +77,20 @@ struct Lanes32 {
 
   ANS_INLINE static Mask is_escape(const Decoder& d, const Index& index) { return V::eq(index, d.escape); }
   ANS_INLINE static Mask is_escape(const Encoder& e, const Index& index) { return V::eq(index, e.escape); }
-  // The escape is the last index: one comparison of the largest tells.
-  template <int kStreams>
-  ANS_INLINE static bool any_escape(const Decoder& d, const Index (&index)[kStreams]) {
-    Index largest = index[0];
-    ANS_UNROLL
-    for (int s = 1; s < kStreams; ++s) largest = V::max(largest, index[s]);
-    return V::any_ge(largest, d.escape);
+  // The escape is the last index: one comparison of the largest tells. (Of one table; tables that differ compare for themselves.)
+  template <int kStreams, bool kShared>
+  ANS_INLINE static bool any_escape(const Decoder* decoders, const Index (&index)[kStreams]) {
+    if constexpr (kShared) {
+      Index largest = index[0];
+      ANS_UNROLL
+      for (int s = 1; s < kStreams; ++s) largest = V::max(largest, index[s]);
+      return V::any_ge(largest, decoders[0].escape);
+    } else {
+      bool some = false;
+      ANS_UNROLL
+      for (int s = 0; s < kStreams; ++s) some |= V::any_ge(index[s], decoders[s].escape);
+      return some;
+    }
   }
   ANS_INLINE static bool any(const Mask& m) { return V::any(m); }
   ANS_INLINE static Mask first(int n) { return V::first(n); }

@@ -8,9 +8,16 @@
 namespace ans::core {
 
 struct DecodeStream {
+  const DecodeTable* table;
   uint32_t* state;       // [32]
   const uint8_t* words;  // next word; any alignment
   void* out;             // next row
+};
+
+// Where rows of 32 lie in a matrix of weights: the next one is `left` rows from the end of a matrix row of `length` rows of 32.
+struct WeightRow {
+  const float* scale;  // of this matrix row; the scales of the others follow. Finite
+  int64_t left, length;
 };
 
 struct EncodeStream {
@@ -29,15 +36,17 @@ struct RowCoder {
   // Streams to interleave, for tables of `buckets` buckets.
   int (*decode_streams)(int buckets);
   int (*encode_streams)(int buckets);
+  // Whether tables of `buckets` buckets are decoded by their slots.
+  bool (*uses_slots)(int buckets);
 
+  // Decodes `rows` rows of each stream. The tables have the same number of buckets and bytes per symbol; streams of one table are the fastest.
   // Reads at most 32 words (64 with an escape) per row and stream, and may load, but not use, 32 more.
-  void (*decode_rows)(const DecodeTable& table, DecodeStream* streams, int count, int64_t rows);
+  void (*decode_rows)(DecodeStream* streams, int count, int64_t rows);
   // A row of which the first `active` lanes count; writes a full row at `out`, does not advance it.
-  void (*decode_partial_row)(const DecodeTable& table, DecodeStream* stream, int active);
+  void (*decode_partial_row)(DecodeStream* stream, int active);
 
-  // Rows of a matrix straight to weights: `matrix_rows` rows of `columns` symbols (a multiple of 32) of each stream, whose `out` takes fp16 or bf16 numbers;
-  // scales[stream][row]. For tables of 64 buckets and 8-bit symbols. Null where the backend has no such thing.
-  void (*decode_weight_rows)(const DecodeTable& table, DecodeStream* streams, const float* const* scales, int count, int64_t matrix_rows, int64_t columns, FloatType type);
+  // decode_rows straight to weights: `out` takes fp16 or bf16 numbers. For tables of 64 buckets and 8-bit symbols. Null where the backend has no such thing.
+  void (*decode_weight_rows)(DecodeStream* streams, WeightRow* places, int count, int64_t rows, FloatType type);
 
   // Indices of n symbols, and per lane the sum of their costs (bits * 4096 mod 2^16), added to cost[32]. `index` and `raw` have room for whole rows.
   IndexResult (*index_symbols)(const EncodeTable& table, const void* symbols, int64_t n, uint8_t* index, uint16_t* raw, uint16_t* cost);

@@ -10,7 +10,7 @@
 #include <cstring>
 
 #include "core/log2_table.h"
-#include "core/scalar_coder.h"
+#include "core/tail_encoder.h"
 
 namespace ans::core {
 

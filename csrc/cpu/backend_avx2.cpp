@@ -32,6 +32,7 @@ const Backend kAvx2 = {
     {
         [](int) { return L::kDecodeStreams; },
         [](int) { return L::kEncodeStreams; },
+        [](int) { return true; },
         decode_rows_any<L>,
         decode_partial_row_any<L>,
         nullptr,

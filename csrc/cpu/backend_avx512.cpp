@@ -34,15 +34,17 @@ using Wide = Lanes32<VectorAvx512>;
 int decode_streams(int buckets) { return buckets == 64 ? Lanes16<64>::kDecodeStreams : Lanes16<128>::kDecodeStreams; }
 int encode_streams(int buckets) { return buckets == 64 ? Lanes16<64>::kEncodeStreams : Wide::kEncodeStreams; }
 
-void decode_rows_by_buckets(const DecodeTable& t, DecodeStream* streams, int count, int64_t rows) {
-  if (t.buckets == 64) decode_rows_any<Lanes16<64>>(t, streams, count, rows);
-  else if (t.buckets == 128) decode_rows_any<Lanes16<128>>(t, streams, count, rows);
-  else decode_rows_any<Lanes16<256>>(t, streams, count, rows);
+void decode_rows_by_buckets(DecodeStream* streams, int count, int64_t rows) {
+  const int buckets = streams[0].table->buckets;
+  if (buckets == 64) decode_rows_any<Lanes16<64>>(streams, count, rows);
+  else if (buckets == 128) decode_rows_any<Lanes16<128>>(streams, count, rows);
+  else decode_rows_any<Lanes16<256>>(streams, count, rows);
 }
-void decode_partial_by_buckets(const DecodeTable& t, DecodeStream* stream, int active) {
-  if (t.buckets == 64) decode_partial_row_any<Lanes16<64>>(t, stream, active);
-  else if (t.buckets == 128) decode_partial_row_any<Lanes16<128>>(t, stream, active);
-  else decode_partial_row_any<Lanes16<256>>(t, stream, active);
+void decode_partial_by_buckets(DecodeStream* stream, int active) {
+  const int buckets = stream->table->buckets;
+  if (buckets == 64) decode_partial_row_any<Lanes16<64>>(stream, active);
+  else if (buckets == 128) decode_partial_row_any<Lanes16<128>>(stream, active);
+  else decode_partial_row_any<Lanes16<256>>(stream, active);
 }
 IndexResult index_by_buckets(const EncodeTable& t, const void* symbols, int64_t n, uint8_t* index, uint16_t* raw, uint16_t* cost) {
   if (t.symbol_bytes != 1) return index_symbols_plain(t, symbols, n, index, raw, cost);
@@ -66,6 +68,7 @@ const Backend kAvx512 = {
     {
         decode_streams,
         encode_streams,
+        [](int) { return false; },
         decode_rows_by_buckets,
         decode_partial_by_buckets,
         decode_weight_rows_any<Lanes16<64>>,

@@ -43,6 +43,7 @@ struct Lanes16 {
   ANS_INLINE static __m512i set1(int v) { return _mm512_set1_epi16(short(v)); }
 
   struct Decoder {
+    Decoder() = default;
     ANS_INLINE explicit Decoder(const DecodeTable& t)
         : divider_alias(t.divider_alias), alias_offset(t.alias_offset), freq16(t.freq16), first16(set1(t.first_value)), first8(_mm512_set1_epi8(char(t.first_value))),
           escape(set1(t.escape_index)), raw_offset(set1(t.raw_offset)), raw_mask(set1((1 << t.raw_bits) - 1)), raw_bits(t.raw_bits) {}
@@ -200,11 +201,11 @@ struct Lanes16 {
 
   ANS_INLINE static Mask is_escape(const Decoder& d, Index index) { return _mm512_cmpeq_epi16_mask(index, d.escape); }
   ANS_INLINE static Mask is_escape(const Encoder& e, Index index) { return _mm512_cmpeq_epi16_mask(index, e.escape); }
-  template <int kStreams>
-  ANS_INLINE static bool any_escape(const Decoder& d, const Index (&index)[kStreams]) {
-    Mask some = is_escape(d, index[0]);
+  template <int kStreams, bool kShared>
+  ANS_INLINE static bool any_escape(const Decoder* decoders, const Index (&index)[kStreams]) {
+    Mask some = is_escape(decoders[0], index[0]);
     ANS_UNROLL
-    for (int s = 1; s < kStreams; ++s) some |= is_escape(d, index[s]);
+    for (int s = 1; s < kStreams; ++s) some |= is_escape(decoders[kShared ? 0 : s], index[s]);
     return some != 0;
   }
   ANS_INLINE static bool any(Mask m) { return m != 0; }
@@ -231,9 +232,8 @@ struct Lanes16 {
       store_row<Out, kClean>(d, out + format::kLanes, b);
     }
   }
-  // Weights by index, 64 of them; indices may carry garbage.
+  // Weights by index, 64 of them; indices may carry garbage. What from_float<T>(dequantize_symbol(first_value + i, scale)) is for a finite scale.
   using Weights = Lookup16<64>;
-  // What from_float<T>(dequantize_symbol(first_value + i, scale)) is for i in 0 … 63.
   template <class T>
   ANS_INLINE static Weights make_weights(int32_t first_value, float scale) {
     Weights weights;
@@ -251,12 +251,6 @@ struct Lanes16 {
     const __m256i b = round_to(T{}, _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(high, first)), s));
     return _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
   }
-  // Again the weights of a row in which raw values (index beyond what the look-up knows) occur.
-  template <class T>
-  ANS_INLINE static void store_escaped_weights(T* out, Index index, int32_t first_value, float scale) {
-    const Mask beyond = _mm512_cmpgt_epu16_mask(index, set1(63));
-    _mm512_mask_storeu_epi16(out, beyond, weights_of<T>(index, first_value, scale));
-  }
   ANS_INLINE static __m256i round_to(Float16, __m512 x) { return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   ANS_INLINE static __m256i round_to(BFloat16, __m512 x) {  // x is no NaN; the instruction for this flushes subnormals
     const __m512i bits = _mm512_castps_si512(x), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
@@ -264,6 +258,10 @@ struct Lanes16 {
   }
   template <class T>
   ANS_INLINE static void store_weights(T* out, const Weights& weights, Index index) { _mm512_storeu_si512(out, weights(index)); }
+  template <class T>
+  ANS_INLINE static void store_escaped_weights(T* out, Mask escaped, Index raw, int32_t first_value, float scale) {
+    _mm512_mask_storeu_epi16(out, escaped, weights_of<T>(raw, first_value, scale));
+  }
 
   ANS_INLINE static Index load_index(const uint8_t* p) { return _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
   ANS_INLINE static Index load_raw(const uint16_t* p) { return _mm512_loadu_si512(p); }

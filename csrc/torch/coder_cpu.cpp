@@ -34,15 +34,33 @@ EncodedParts encode_chunks(const char* op, const void* data, SymbolType type, in
   return encoded;
 }
 
-void decode_chunks(const char* op, const Chunks& chunks, const core::DecodeTable& table, Tensor& symbols) {
-  uint8_t* out = static_cast<uint8_t*>(symbols.mutable_data_ptr());
+Status do_jobs(const std::vector<core::ChunkJob>& jobs) {
   const core::RowCoder& coder = cpu::backend().coder;
-  const Status status = parallel_ranges(chunks.count(), 1, [&](int64_t begin, int64_t end) {
-    core::ChunkDecoder decoder(coder, table);
-    return decoder.decode(chunks.chunk(begin), chunks.end(), chunks.entries.data(), chunks.numel, chunks.chunk_symbols, begin, end,
-                          out + begin * chunks.chunk_symbols * table.symbol_bytes);
+  return parallel_ranges(int64_t(jobs.size()), 1, [&](int64_t begin, int64_t end) {
+    const auto decoder = std::make_unique<core::ChunkDecoder>(coder);
+    return decoder->decode(jobs.data() + begin, end - begin);
   });
-  check_status(op, status, "the payload is damaged");
+}
+
+std::unique_ptr<core::DecodeTable> prepare_table(const core::FrequencyTable& table, SymbolType type) {
+  std::unique_ptr<core::DecodeTable> prepared(new core::DecodeTable);  // not cleared: most of it may never be used
+  core::make_decode_table(table, type, cpu::backend().coder.uses_slots(format::bucket_count(table.alphabet_size())), prepared.get());
+  return prepared;
+}
+
+WeightDestination::WeightDestination(const char* op, const Tensor& weight, const Tensor& scale, const Tensor& exponent, SymbolType symbol_type)
+    : scales(torch::stable::contiguous(scale)) {
+  const core::FloatType weight_type = float_type(op, weight.scalar_type());
+  ANS_CHECK_ARGUMENT(weight.is_contiguous(), op, "out is not contiguous");
+  const RowShape shape = row_shape(op, weight);
+  check_row_scales(op, weight, scale, exponent);
+  target = {&cpu::backend().quantizer,
+            symbol_type,
+            static_cast<const core::Float16*>(scales.const_data_ptr()),
+            *exponent.const_data_ptr<int32_t>(),
+            shape.columns,
+            weight_type,
+            static_cast<uint8_t*>(weight.mutable_data_ptr())};
 }
 
 namespace {
@@ -89,17 +107,17 @@ std::tuple<Tensor, Tensor> encode_cpu(const Tensor& symbols, const Tensor& table
   return {payload, directory};
 }
 
-std::unique_ptr<core::DecodeTable> decode_table(const char* op, const Tensor& table, SymbolType type) {
-  auto prepared = std::make_unique<core::DecodeTable>();
-  core::make_decode_table(parse_table(op, table, type), type, prepared.get());
-  return prepared;
+void decode_chunks(const char* op, const Chunks& chunks, const core::DecodeTable& table, Tensor& symbols) {
+  std::vector<core::ChunkJob> jobs;
+  chunks.append_jobs(table, static_cast<uint8_t*>(symbols.mutable_data_ptr()), nullptr, &jobs);
+  check_status(op, do_jobs(jobs), "the payload is damaged");
 }
 
 Tensor decode_cpu(const Tensor& payload, const Tensor& directory, const Tensor& table, int64_t numel, int64_t chunk_symbols, ScalarType symbol_dtype) {
   constexpr const char* kOp = "decode";
   const SymbolType type = symbol_type(kOp, symbol_dtype);
   const Chunks chunks(kOp, payload, directory, numel, chunk_symbols);  // before anything is allocated
-  const auto prepared = decode_table(kOp, table, type);
+  const auto prepared = prepare_table(parse_table(kOp, table, type), type);
   Tensor symbols = host_result(payload, {numel}, symbol_dtype);
   decode_chunks(kOp, chunks, *prepared, symbols);
   return symbols;
@@ -110,31 +128,18 @@ void decode_out_cpu(const Tensor& payload, const Tensor& directory, const Tensor
   ANS_CHECK_ARGUMENT(out.is_contiguous(), kOp, "out is not contiguous");
   const SymbolType type = symbol_type(kOp, out.scalar_type());
   const Chunks chunks(kOp, payload, directory, out.numel(), chunk_symbols);
-  decode_chunks(kOp, chunks, *decode_table(kOp, table, type), out);
+  decode_chunks(kOp, chunks, *prepare_table(parse_table(kOp, table, type), type), out);
 }
 
 // Decodes all chunks to the weights that their symbols stand for.
 void decode_chunks_to_weights(const char* op, const Chunks& chunks, const Tensor& table, const Tensor& scale, const Tensor& exponent, ScalarType symbol_dtype,
                               Tensor& weight) {
   const SymbolType type = symbol_type(op, symbol_dtype);
-  const core::FloatType weight_type = float_type(op, weight.scalar_type());
-  const RowShape shape = row_shape(op, weight);
-  const auto prepared = decode_table(op, table, type);
-  check_row_scales(op, weight, scale, exponent);
-  const Tensor scales = torch::stable::contiguous(scale);
-  const cpu::Backend& backend = cpu::backend();
-  const core::WeightTarget target{&backend.quantizer,
-                                  type,
-                                  static_cast<const core::Float16*>(scales.const_data_ptr()),
-                                  *exponent.const_data_ptr<int32_t>(),
-                                  shape.columns,
-                                  weight_type,
-                                  static_cast<uint8_t*>(weight.mutable_data_ptr())};
-  const Status status = parallel_ranges(chunks.count(), 1, [&](int64_t begin, int64_t end) {
-    core::ChunkDecoder decoder(backend.coder, *prepared);
-    return decoder.decode_weights(chunks.chunk(begin), chunks.end(), chunks.entries.data(), chunks.numel, chunks.chunk_symbols, begin, end, target);
-  });
-  check_status(op, status, "the payload is damaged");
+  const auto prepared = prepare_table(parse_table(op, table, type), type);
+  const WeightDestination destination(op, weight, scale, exponent, type);
+  std::vector<core::ChunkJob> jobs;
+  chunks.append_jobs(*prepared, nullptr, &destination.target, &jobs);
+  check_status(op, do_jobs(jobs), "the payload is damaged");
 }
 
 Tensor decode_dequantize_cpu(const Tensor& payload, const Tensor& directory, const Tensor& table, const Tensor& scale, const Tensor& exponent,

@@ -122,18 +122,22 @@ struct Chunks {
       : numel(numel_in), chunk_symbols(chunk_symbols_in), entries(std::move(checked)) {
     place(op, payload, payload_bytes);
   }
-  const uint8_t* chunk(int64_t i) const { return begin + offsets[size_t(i)]; }
-  const uint8_t* end() const { return begin + size; }
-  int64_t count() const { return int64_t(entries.size()); }
+  // One job per chunk: to symbols at `out` or, if there is a target, to its weights.
+  void append_jobs(const core::DecodeTable& table, uint8_t* out, const core::WeightTarget* weights, std::vector<core::ChunkJob>* jobs) const {
+    const uint8_t* chunk = begin;
+    for (size_t i = 0; i < entries.size(); ++i) {
+      const int64_t first = int64_t(i) * chunk_symbols;
+      uint8_t* first_symbol = weights == nullptr ? out + first * table.symbol_bytes : nullptr;
+      jobs->push_back({&table, chunk, begin + size, entries[i], core::symbols_in_chunk(numel, chunk_symbols, int64_t(i)), first_symbol, weights, first});
+      chunk += 2 * int64_t(entries[i].words);
+    }
+  }
 
   void place(const char* op, const uint8_t* payload, int64_t payload_bytes) {
     begin = payload;
     size = payload_bytes;
     int64_t position = 0;
-    for (const ChunkEntry& e : entries) {
-      offsets.push_back(position);
-      position += 2 * int64_t(e.words);
-    }
+    for (const ChunkEntry& e : entries) position += 2 * int64_t(e.words);
     if (position > size) check_status(op, Status::kPayloadTruncated, "the payload is shorter than the directory says");
     if (position < size) check_status(op, Status::kPayloadTrailing, "the payload is longer than the directory says");
   }
@@ -143,10 +147,18 @@ struct Chunks {
   const uint8_t* begin = nullptr;
   int64_t size = 0;
   std::vector<ChunkEntry> entries;
-  std::vector<int64_t> offsets;
 };
 
-// Decodes all chunks to `symbols`, on torch's threads.
-void decode_chunks(const char* op, const Chunks& chunks, const core::DecodeTable& table, Tensor& symbols);
+// Does all jobs on torch's threads.
+Status do_jobs(const std::vector<core::ChunkJob>& jobs);
+
+std::unique_ptr<core::DecodeTable> prepare_table(const core::FrequencyTable& table, SymbolType type);
+
+// Checked: where the symbols of a matrix of weights go. Keeps the scales.
+struct WeightDestination {
+  WeightDestination(const char* op, const Tensor& weight, const Tensor& scale, const Tensor& exponent, SymbolType symbol_type);
+  Tensor scales;
+  core::WeightTarget target;
+};
 
 }  // namespace ans::ops

@@ -34,6 +34,9 @@ STABLE_TORCH_LIBRARY(ans, m) {
   m.def("encode_stream(Tensor symbols, int chunk_symbols=65536) -> Tensor");
   m.def("decode_stream(Tensor stream, int numel, ScalarType symbol_dtype) -> Tensor");
   m.def("decode_stream_out(Tensor stream, Tensor(a!) out) -> ()");
+  // Many tensors in one call: the chunks of all of them are decoded side by side.
+  m.def("decode_streams_out(Tensor[] streams, Tensor(a!)[] out) -> ()");
+  m.def("decode_streams_dequantize_out(Tensor[] streams, Tensor[] scale, Tensor[] exponent, ScalarType symbol_dtype, Tensor(a!)[] out) -> ()");
   // For tests and benchmarks: the CPU backend in use. A name selects one, "" leaves it, "best" takes the best again.
   m.def("cpu_backend(str name='') -> str");
 }

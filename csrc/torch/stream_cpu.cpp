@@ -1,8 +1,10 @@
 // CPU kernels of the streams of BITSTREAM.md.
 #include <torch/csrc/stable/library.h>
 
+#include <algorithm>
 #include <limits>
 #include <mutex>
+#include <string>
 #include <tuple>
 
 #include "core/histogram.h"
@@ -126,45 +128,116 @@ std::tuple<Tensor, Tensor> stream_layout_cpu(const Tensor& stream, int64_t numel
   return {layout_out, directory};
 }
 
-void decode_stream_into(const char* op, const uint8_t* p, int64_t size, const StreamParts& parts, SymbolType type, Tensor& symbols) {
-  const size_t width = size_t(format::symbol_bytes(type));
-  const int64_t numel = symbols.numel();
-  uint8_t* out = static_cast<uint8_t*>(symbols.mutable_data_ptr());
-  if (numel == 0) return;
-  if (parts.model == format::Model::kRaw) {
-    std::memcpy(out, p + 1, size_t(numel) * width);
-  } else if (parts.model == format::Model::kConstant) {
-    if (width == 1) std::memset(out, p[1], size_t(numel));
-    else
-      for (int64_t i = 0; i < numel; ++i) std::memcpy(out + 2 * i, p + 1, 2);
+// A stream and what is known about it from elsewhere.
+struct StreamInput {
+  StreamInput(const char* op, const Tensor& stream, int64_t numel_in, SymbolType type_in) : bytes((check_bytes(op, "stream", stream), torch::stable::contiguous(stream))), numel(numel_in), type(type_in), parts(op, data(), bytes.numel(), numel, type) {}
+  const uint8_t* data() const { return static_cast<const uint8_t*>(bytes.const_data_ptr()); }
+
+  Tensor bytes;
+  int64_t numel;
+  SymbolType type;
+  StreamParts parts;
+};
+
+// Symbols that need no decoding: they are in the stream, or are all the same.
+void copy_symbols(const StreamInput& stream, uint8_t* out) {
+  const size_t width = size_t(format::symbol_bytes(stream.type)), bytes = size_t(stream.numel) * width;
+  const uint8_t* source = stream.data() + 1;
+  if (stream.parts.model == format::Model::kRaw) {
+    if (bytes > 0) std::memcpy(out, source, bytes);
+  } else if (width == 1) {
+    std::memset(out, source[0], bytes);
   } else {
-    const auto prepared = std::make_unique<core::DecodeTable>();
-    core::make_decode_table(parts.table, type, prepared.get());
-    decode_chunks(op, Chunks(op, p + parts.payload_begin, size - parts.payload_begin, parts.entries, numel, parts.chunk_symbols), *prepared, symbols);
+    for (size_t at = 0; at < bytes; at += 2) std::memcpy(out + at, source, 2);
   }
+}
+
+void copy_weights(const StreamInput& stream, const core::WeightTarget& target) {
+  if (stream.parts.model == format::Model::kRaw) return target.write(stream.data() + 1, 0, stream.numel);
+  std::vector<uint8_t> row(size_t(target.columns) * size_t(format::symbol_bytes(stream.type)));
+  StreamInput one_row = stream;
+  one_row.numel = target.columns;
+  copy_symbols(one_row, row.data());
+  for (int64_t begin = 0; begin < stream.numel; begin += target.columns) target.write(row.data(), begin, begin + target.columns);
+}
+
+// Decodes many streams at once, to the symbols at outs[i] or, if there are destinations, to weights.
+void decode_all(const char* op, const std::vector<StreamInput>& streams, const std::vector<uint8_t*>& outs, const std::vector<WeightDestination>& destinations) {
+  struct Coded {
+    size_t stream;
+    std::unique_ptr<core::DecodeTable> table;
+    Chunks chunks;
+    const core::WeightTarget* target;
+    uint8_t* out;
+    void append_jobs(std::vector<core::ChunkJob>* jobs) const { chunks.append_jobs(*table, out, target, jobs); }
+  };
+  std::vector<Coded> coded;
+  for (size_t i = 0; i < streams.size(); ++i) {
+    const StreamInput& s = streams[i];
+    const core::WeightTarget* target = destinations.empty() ? nullptr : &destinations[i].target;
+    if (s.parts.model != format::Model::kRaw && s.parts.model != format::Model::kConstant) {
+      Chunks chunks(op, s.data() + s.parts.payload_begin, s.bytes.numel() - s.parts.payload_begin, s.parts.entries, s.numel, s.parts.chunk_symbols);
+      coded.push_back({i, prepare_table(s.parts.table, s.type), std::move(chunks), target, target == nullptr ? outs[i] : nullptr});
+    } else if (s.numel > 0) {
+      if (target == nullptr) copy_symbols(s, outs[i]);
+      else copy_weights(s, *target);
+    }
+  }
+  // Chunks that can be decoded side by side come together.
+  auto kind = [](const Coded& c) { return std::make_pair(c.table->buckets, c.table->symbol_bytes); };
+  std::stable_sort(coded.begin(), coded.end(), [&](const Coded& a, const Coded& b) { return kind(a) < kind(b); });
+  std::vector<core::ChunkJob> jobs;
+  for (const Coded& c : coded) c.append_jobs(&jobs);
+  const Status status = do_jobs(jobs);
+  if (status == Status::kOk) return;
+  std::stable_sort(coded.begin(), coded.end(), [](const Coded& a, const Coded& b) { return a.stream < b.stream; });
+  for (const Coded& c : coded) {  // which was it?
+    jobs.clear();
+    c.append_jobs(&jobs);
+    const std::string what = streams.size() == 1 ? "the payload is damaged" : "the payload of stream " + std::to_string(c.stream) + " is damaged";
+    check_status(op, do_jobs(jobs), what.c_str());
+  }
+  check_status(op, status, "a payload is damaged");
 }
 
 Tensor decode_stream_cpu(const Tensor& stream, int64_t numel, ScalarType symbol_dtype) {
   constexpr const char* kOp = "decode_stream";
-  const SymbolType type = symbol_type(kOp, symbol_dtype);
-  check_bytes(kOp, "stream", stream);
-  const Tensor source = torch::stable::contiguous(stream);
-  const uint8_t* p = static_cast<const uint8_t*>(source.const_data_ptr());
-  const StreamParts parts(kOp, p, source.numel(), numel, type);  // before anything is allocated
+  std::vector<StreamInput> streams;
+  streams.emplace_back(kOp, stream, numel, symbol_type(kOp, symbol_dtype));  // before anything is allocated
   Tensor symbols = host_result(stream, {numel}, symbol_dtype);
-  decode_stream_into(kOp, p, source.numel(), parts, type, symbols);
+  decode_all(kOp, streams, {static_cast<uint8_t*>(symbols.mutable_data_ptr())}, {});
   return symbols;
 }
 
-void decode_stream_out_cpu(const Tensor& stream, Tensor out) {
-  constexpr const char* kOp = "decode_stream_out";
-  ANS_CHECK_ARGUMENT(out.is_contiguous(), kOp, "out is not contiguous");
-  const SymbolType type = symbol_type(kOp, out.scalar_type());
-  check_bytes(kOp, "stream", stream);
-  const Tensor source = torch::stable::contiguous(stream);
-  const uint8_t* p = static_cast<const uint8_t*>(source.const_data_ptr());
-  const StreamParts parts(kOp, p, source.numel(), out.numel(), type);
-  decode_stream_into(kOp, p, source.numel(), parts, type, out);
+void decode_streams_into(const char* op, const std::vector<Tensor>& streams, const std::vector<Tensor>& outs) {
+  ANS_CHECK_ARGUMENT(streams.size() == outs.size(), op, streams.size(), " streams, but ", outs.size(), " tensors for their symbols");
+  std::vector<StreamInput> inputs;
+  std::vector<uint8_t*> addresses;
+  for (size_t i = 0; i < streams.size(); ++i) {
+    ANS_CHECK_ARGUMENT(outs[i].is_cpu(), op, "out is not on the CPU");
+    ANS_CHECK_ARGUMENT(outs[i].is_contiguous(), op, "out is not contiguous");
+    inputs.emplace_back(op, streams[i], outs[i].numel(), symbol_type(op, outs[i].scalar_type()));
+    addresses.push_back(static_cast<uint8_t*>(outs[i].mutable_data_ptr()));
+  }
+  decode_all(op, inputs, addresses, {});
+}
+
+void decode_stream_out_cpu(const Tensor& stream, Tensor out) { decode_streams_into("decode_stream_out", {stream}, {out}); }
+void decode_streams_out_cpu(std::vector<Tensor> streams, std::vector<Tensor> outs) { decode_streams_into("decode_streams_out", streams, outs); }
+
+void decode_streams_dequantize_out_cpu(std::vector<Tensor> streams, std::vector<Tensor> scales, std::vector<Tensor> exponents, ScalarType symbol_dtype, std::vector<Tensor> outs) {
+  constexpr const char* kOp = "decode_streams_dequantize_out";
+  const SymbolType type = symbol_type(kOp, symbol_dtype);
+  ANS_CHECK_ARGUMENT(streams.size() == outs.size() && streams.size() == scales.size() && streams.size() == exponents.size(), kOp, streams.size(), " streams, ",
+                     scales.size(), " scales, ", exponents.size(), " exponents and ", outs.size(), " tensors for the weights");
+  std::vector<StreamInput> inputs;
+  std::vector<WeightDestination> destinations;
+  for (size_t i = 0; i < streams.size(); ++i) {
+    ANS_CHECK_ARGUMENT(outs[i].is_cpu(), kOp, "out is not on the CPU");
+    inputs.emplace_back(kOp, streams[i], outs[i].numel(), type);
+    destinations.emplace_back(kOp, outs[i], scales[i], exponents[i], type);
+  }
+  decode_all(kOp, inputs, {}, destinations);
 }
 
 }  // namespace
@@ -174,6 +247,8 @@ STABLE_TORCH_LIBRARY_IMPL(ans, CPU, m) {
   m.impl("encode_stream", TORCH_BOX(&ans::ops::encode_stream_cpu));
   m.impl("decode_stream", TORCH_BOX(&ans::ops::decode_stream_cpu));
   m.impl("decode_stream_out", TORCH_BOX(&ans::ops::decode_stream_out_cpu));
+  m.impl("decode_streams_out", TORCH_BOX(&ans::ops::decode_streams_out_cpu));
+  m.impl("decode_streams_dequantize_out", TORCH_BOX(&ans::ops::decode_streams_dequantize_out_cpu));
   m.impl("stream_prefix", TORCH_BOX(&ans::ops::stream_prefix_cpu));
   m.impl("pack_directory", TORCH_BOX(&ans::ops::pack_directory_cpu));
   m.impl("stream_layout", TORCH_BOX(&ans::ops::stream_layout_cpu));
