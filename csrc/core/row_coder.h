@@ -37,7 +37,7 @@ struct RowCoder {
   int (*decode_streams)(int buckets);
   int (*encode_streams)(int buckets);
   // Whether tables of `buckets` buckets are decoded by their slots.
-  bool (*uses_slots)(int buckets);
+  bool (*uses_slots)(int buckets, int symbol_bytes);
 
   // Decodes `rows` rows of each stream. The tables have the same number of buckets and bytes per symbol; streams of one table are the fastest.
   // Reads at most 32 words (64 with an escape) per row and stream, and may load, but not use, 32 more.

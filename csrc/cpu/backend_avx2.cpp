@@ -1,4 +1,4 @@
-// The coder over AVX2: tables of 4096 slots and gathers.
+// The coder over AVX2: small alphabets of bytes are decoded by byte shuffles; everything else by tables of 4096 slots and gathers.
 #define ANS_TARGET target_avx2
 #include "cpu/target_macros.h"
 
@@ -20,21 +20,35 @@
 #include "core/index_symbols.h"
 #include "core/quantize_rows.h"
 #include "cpu/vector_avx2.h"
+#include "cpu/lanes16_avx2.h"
 
 namespace ans::cpu {
 namespace {
+using namespace core;
 using namespace core::ANS_TARGET;
 using L = Lanes32<VectorAvx2>;
+
+bool by_shuffles(int buckets, int symbol_bytes) { return buckets == Lanes16::kBuckets && symbol_bytes == 1; }
+bool by_shuffles(const DecodeTable& t) { return by_shuffles(t.buckets, t.symbol_bytes); }
+
+void decode_rows_by_table(DecodeStream* streams, int count, int64_t rows) {
+  if (by_shuffles(*streams[0].table)) decode_rows_to<Lanes16, uint8_t>(streams, count, rows);
+  else decode_rows_any<L>(streams, count, rows);
+}
+void decode_partial_by_table(DecodeStream* stream, int active) {
+  if (by_shuffles(*stream->table)) decode_partial_row<Lanes16, uint8_t>(stream, active);
+  else decode_partial_row_any<L>(stream, active);
+}
 }  // namespace
 
 const Backend kAvx2 = {
     "avx2",
     {
-        [](int) { return L::kDecodeStreams; },
+        [](int buckets) { return buckets == Lanes16::kBuckets ? Lanes16::kDecodeStreams : L::kDecodeStreams; },
         [](int) { return L::kEncodeStreams; },
-        [](int) { return true; },
-        decode_rows_any<L>,
-        decode_partial_row_any<L>,
+        [](int buckets, int symbol_bytes) { return !by_shuffles(buckets, symbol_bytes); },
+        decode_rows_by_table,
+        decode_partial_by_table,
         nullptr,
         index_symbols_plain,
         encode_rows_any<L>,

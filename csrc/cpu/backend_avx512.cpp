@@ -68,7 +68,7 @@ const Backend kAvx512 = {
     {
         decode_streams,
         encode_streams,
-        [](int) { return false; },
+        [](int, int) { return false; },
         decode_rows_by_buckets,
         decode_partial_by_buckets,
         decode_weight_rows_any<Lanes16<64>>,

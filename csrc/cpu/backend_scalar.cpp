@@ -20,7 +20,7 @@ const Backend kScalar = {
     {
         [](int) { return L::kDecodeStreams; },
         [](int) { return L::kEncodeStreams; },
-        [](int) { return true; },
+        [](int, int) { return true; },
         decode_rows_any<L>,
         decode_partial_row_any<L>,
         nullptr,

@@ -44,7 +44,8 @@ Status do_jobs(const std::vector<core::ChunkJob>& jobs) {
 
 std::unique_ptr<core::DecodeTable> prepare_table(const core::FrequencyTable& table, SymbolType type) {
   std::unique_ptr<core::DecodeTable> prepared(new core::DecodeTable);  // not cleared: most of it may never be used
-  core::make_decode_table(table, type, cpu::backend().coder.uses_slots(format::bucket_count(table.alphabet_size())), prepared.get());
+  const bool with_slots = cpu::backend().coder.uses_slots(format::bucket_count(table.alphabet_size()), format::symbol_bytes(type));
+  core::make_decode_table(table, type, with_slots, prepared.get());
   return prepared;
 }
 

@@ -27,7 +27,7 @@ struct Data {
     core::histogram(symbols.data(), format::SymbolType::kI8, kSymbols, counts.data());
     const core::FrequencyTable table = core::build_table(counts.data(), format::SymbolType::kI8);
     core::make_encode_table(table, format::SymbolType::kI8, encode.get());
-    core::make_decode_table(table, format::SymbolType::kI8, decode.get());
+    core::make_decode_table(table, format::SymbolType::kI8, true, decode.get());
   }
   std::vector<int8_t> symbols;
   std::unique_ptr<core::EncodeTable> encode = std::make_unique<core::EncodeTable>();
@@ -60,9 +60,16 @@ void decode(benchmark::State& state, const cpu::Backend* backend, double sigma, 
   core::ChunkEncoder encoder(backend->coder, *data.encode, scratch);
   if (encoder.encode(data.symbols.data(), kSymbols, chunk_symbols, 0, chunks, &payload, &entries) != core::Status::kOk) state.SkipWithError("encode");
   std::vector<int8_t> out(kSymbols);
-  core::ChunkDecoder decoder(backend->coder, *data.decode);
+  std::vector<core::ChunkJob> jobs;
+  const uint8_t* chunk = payload.data();
+  for (int64_t i = 0; i < chunks; ++i) {
+    uint8_t* first = reinterpret_cast<uint8_t*>(out.data()) + i * chunk_symbols;
+    jobs.push_back({data.decode.get(), chunk, payload.data() + payload.size(), entries[size_t(i)], core::symbols_in_chunk(kSymbols, chunk_symbols, i), first, nullptr, 0});
+    chunk += 2 * int64_t(entries[size_t(i)].words);
+  }
+  core::ChunkDecoder decoder(backend->coder);
   for (auto _ : state) {
-    const core::Status status = decoder.decode(payload.data(), payload.data() + payload.size(), entries.data(), kSymbols, chunk_symbols, 0, chunks, out.data());
+    const core::Status status = decoder.decode(jobs.data(), chunks);
     if (status != core::Status::kOk) state.SkipWithError(core::status_name(status));
   }
   if (out != data.symbols) state.SkipWithError("decoded something else");

@@ -59,13 +59,32 @@ Coded encode(const core::RowCoder& coder, const core::FrequencyTable& table, Sym
   return coded;
 }
 
+std::unique_ptr<core::DecodeTable> prepare(const core::RowCoder& coder, const core::FrequencyTable& table, SymbolType type) {
+  std::unique_ptr<core::DecodeTable> prepared(new core::DecodeTable);
+  const bool with_slots = coder.uses_slots(format::bucket_count(table.alphabet_size()), format::symbol_bytes(type));
+  core::make_decode_table(table, type, with_slots, prepared.get());
+  return prepared;
+}
+
+// Jobs for all chunks, to symbols at `out` or to weights.
+std::vector<core::ChunkJob> jobs_of(const Coded& coded, const core::DecodeTable& table, int64_t n, int64_t chunk_symbols, uint8_t* out, const core::WeightTarget* weights) {
+  std::vector<core::ChunkJob> jobs;
+  const uint8_t *chunk = coded.payload.data(), *end = chunk + coded.payload.size();
+  for (size_t i = 0; i < coded.entries.size(); ++i) {
+    const int64_t first = int64_t(i) * chunk_symbols;
+    jobs.push_back({&table, chunk, end, coded.entries[i], core::symbols_in_chunk(n, chunk_symbols, int64_t(i)), weights == nullptr ? out + first * table.symbol_bytes : nullptr,
+                    weights, first});
+    chunk += 2 * int64_t(coded.entries[i].words);
+  }
+  return jobs;
+}
+
+Status decode(const core::RowCoder& coder, const std::vector<core::ChunkJob>& jobs) { return std::make_unique<core::ChunkDecoder>(coder)->decode(jobs.data(), int64_t(jobs.size())); }
+
 Status decode(const core::RowCoder& coder, const core::FrequencyTable& table, SymbolType type, const Coded& coded, int64_t n, int64_t chunk_symbols, std::vector<uint8_t>* out) {
-  const auto prepared = std::make_unique<core::DecodeTable>();
-  core::make_decode_table(table, type, prepared.get());
-  core::ChunkDecoder decoder(coder, *prepared);
+  const auto prepared = prepare(coder, table, type);
   out->assign(size_t(n * format::symbol_bytes(type)), 0xEE);
-  return decoder.decode(coded.payload.data(), coded.payload.data() + coded.payload.size(), coded.entries.data(), n, chunk_symbols, 0, core::chunk_count(n, chunk_symbols),
-                        out->data());
+  return decode(coder, jobs_of(coded, *prepared, n, chunk_symbols, out->data(), nullptr));
 }
 
 TEST(Chunks, EveryBackendDecodesWhatEveryBackendEncodes) {
@@ -142,19 +161,16 @@ TEST(Chunks, WeightsAreThoseOfTheSymbolsAndDamageStaysInsideTheBuffers) {
     const bool damaged = trial % 2 == 1;
     if (damaged) coded.payload[rng() % coded.payload.size()] ^= uint8_t(1 + rng() % 255);
     std::vector<core::Float16> scale;
-    for (int64_t r = 0; r < rows; ++r) scale.push_back(core::Float16{uint16_t(rng() % 31744)});
+    for (int64_t r = 0; r < rows; ++r) scale.push_back(core::Float16{uint16_t(rng() % 31744 + (rng() % 8 == 0 ? 32768 : 0))});
     if (trial % 7 == 0) scale[rng() % scale.size()] = core::Float16{0x7c00};  // infinity
     const core::FloatType weight_type = core::FloatType(rng() % 3);
-    const auto prepared = std::make_unique<core::DecodeTable>();
-    core::make_decode_table(table, type, prepared.get());
     std::vector<uint8_t> expected;
     Status expected_status = Status::kOk;
     for (const cpu::Backend* backend : cpu::available_backends()) {
       std::vector<uint8_t> weight(size_t(n * core::float_bytes(weight_type)));
       const core::WeightTarget target{&backend->quantizer, type, scale.data(), 0, columns, weight_type, weight.data()};
-      core::ChunkDecoder decoder(backend->coder, *prepared);
-      const Status status = decoder.decode_weights(coded.payload.data(), coded.payload.data() + coded.payload.size(), coded.entries.data(), n, chunk_symbols, 0,
-                                                   core::chunk_count(n, chunk_symbols), target);
+      const auto prepared = prepare(backend->coder, table, type);
+      const Status status = decode(backend->coder, jobs_of(coded, *prepared, n, chunk_symbols, nullptr, &target));
       if (backend == cpu::available_backends().front()) expected_status = status;
       ASSERT_EQ(expected_status == Status::kOk, status == Status::kOk) << backend->name << " trial " << trial;
       if (status != Status::kOk) {
@@ -171,6 +187,67 @@ TEST(Chunks, WeightsAreThoseOfTheSymbolsAndDamageStaysInsideTheBuffers) {
         expected = plain;
       }
       ASSERT_EQ(expected, weight) << backend->name << " trial " << trial;
+    }
+  }
+}
+
+// Chunks of many streams, with all kinds of tables, some to symbols and some to weights, in one go: what each gives alone.
+TEST(Chunks, StreamsSideBySideGiveWhatTheyGiveAlone) {
+  std::mt19937 rng(11);
+  for (int trial = 0; trial < 40; ++trial) {
+    struct Stream {
+      SymbolType type;
+      int64_t n, columns, chunk_symbols;
+      std::vector<uint8_t> symbols;
+      core::FrequencyTable table;
+      Coded coded;
+      std::vector<core::Float16> scale;
+      core::FloatType weight_type;
+      bool to_weights;
+    };
+    std::vector<Stream> streams(size_t(1 + rng() % 12));
+    const bool alike = trial % 2 == 0;  // int6, which the fastest kernels take
+    for (Stream& s : streams) {
+      s.type = alike ? SymbolType::kI8 : SymbolType(rng() % 3);
+      s.columns = alike ? 32 * int64_t(1 + rng() % 6) : 1 + int64_t(rng() % 100);
+      const int64_t rows = 1 + int64_t(rng() % 150);
+      s.n = rows * s.columns;
+      s.chunk_symbols = alike ? s.columns * int64_t(1 + rng() % 40) : 1 + int64_t(rng() % 5000);
+      s.symbols = random_symbols(rng, s.type, s.n, alike ? 1 + 4 * int(rng() % 2) : int(rng() % 8));
+      s.table = table_for(s.symbols, s.type);
+      s.coded = encode(cpu::available_backends().front()->coder, s.table, s.type, s.symbols, s.n, s.chunk_symbols);
+      for (int64_t r = 0; r < rows; ++r) s.scale.push_back(core::Float16{uint16_t(rng() % 31744)});
+      s.weight_type = core::FloatType(rng() % 3);
+      s.to_weights = trial % 4 < 2;
+    }
+    if (trial % 8 >= 6) streams[0].to_weights = true;  // both kinds
+    for (const cpu::Backend* backend : cpu::available_backends()) {
+      std::vector<std::unique_ptr<core::DecodeTable>> tables;
+      std::vector<core::WeightTarget> targets;
+      std::vector<std::vector<uint8_t>> outs;
+      std::vector<core::ChunkJob> jobs;
+      for (const Stream& s : streams) {
+        tables.push_back(prepare(backend->coder, s.table, s.type));
+        outs.emplace_back(size_t(s.n * (s.to_weights ? core::float_bytes(s.weight_type) : format::symbol_bytes(s.type))), 0xEE);
+        targets.push_back({&backend->quantizer, s.type, s.scale.data(), 0, s.columns, s.weight_type, outs.back().data()});
+      }
+      for (size_t i = 0; i < streams.size(); ++i) {
+        const Stream& s = streams[i];
+        const auto more = jobs_of(s.coded, *tables[i], s.n, s.chunk_symbols, outs[i].data(), s.to_weights ? &targets[i] : nullptr);
+        jobs.insert(jobs.end(), more.begin(), more.end());
+      }
+      ASSERT_EQ(decode(backend->coder, jobs), Status::kOk) << backend->name << " trial " << trial;
+      for (size_t i = 0; i < streams.size(); ++i) {
+        const Stream& s = streams[i];
+        std::vector<uint8_t> expected = s.symbols;
+        if (s.to_weights) {
+          expected.assign(outs[i].size(), 0);
+          core::WeightTarget alone = targets[i];
+          alone.weight = expected.data();
+          alone.write(s.symbols.data(), 0, s.n);
+        }
+        ASSERT_EQ(expected, outs[i]) << backend->name << " trial " << trial << " stream " << i;
+      }
     }
   }
 }

@@ -83,7 +83,7 @@ TEST(AliasTable, EverySlotHasOneOwnerAndTheEncoderFindsIt) {
     EncodeTable encode;
     DecodeTable decode;
     make_encode_table(table, SymbolType::kI8, &encode);
-    make_decode_table(table, SymbolType::kI8, &decode);
+    make_decode_table(table, SymbolType::kI8, true, &decode);
     std::vector<int> seen(format::kMaxAlphabet, 0);
     for (uint32_t s = 0; s < uint32_t(format::kSlots); ++s) {
       const Slot slot = find_slot(alias, s);

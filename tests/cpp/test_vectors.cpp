@@ -32,7 +32,7 @@ struct Fixture {
     table.raw_bits = escape ? 1 + int(rng() % 8) : 0;
     core::normalize(counts.data(), alphabet, table.freq.data());
     core::make_encode_table(table, format::SymbolType::kU8, &encode);
-    core::make_decode_table(table, format::SymbolType::kU8, &decode);
+    core::make_decode_table(table, format::SymbolType::kU8, true, &decode);
   }
   core::EncodeTable encode;
   core::DecodeTable decode;
@@ -75,9 +75,9 @@ TEST(Lanes, ARowOfAnyStatesIsTheSameOnEveryBackend) {
       for (int i = 0; i < 32; ++i) ASSERT_GE(x[i], 65536u);
 
       uint8_t out[128] = {};
-      DecodeStream back{x, stream.words, out};
-      if (active == 32) backend->coder.decode_rows(f.decode, &back, 1, 1);
-      else backend->coder.decode_partial_row(f.decode, &back, active);
+      DecodeStream back{&f.decode, x, stream.words, out};
+      if (active == 32) backend->coder.decode_rows(&back, 1, 1);
+      else backend->coder.decode_partial_row(&back, active);
       ASSERT_EQ(print(states, 32), print(x, 32));
       ASSERT_EQ(back.words, end);
       for (int i = 0; i < active; ++i) {
