@@ -1,6 +1,7 @@
 #include "core/chunk_encoder.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/seeding.h"
 
@@ -54,8 +55,12 @@ Status ChunkEncoder::prepare(const void* symbols, int64_t n, Slot* slot) {
 
   slot->rows = 0;
   slot->entry = {};
+  if (!spare_.empty()) {
+    slot->words = std::move(spare_.back());
+    spare_.pop_back();
+  }
   slot->next = slot->words.data() + slot->words.capacity();
-  make_room(slot, 4096 + n);
+  make_room(slot, 1024 + table_.expected_bytes(n));
   if (n <= format::kMaxTail) {
     make_room(slot, 2 * format::max_chunk_words(n));
     encode_narrow(n, slot);
@@ -100,11 +105,11 @@ void ChunkEncoder::encode_full_rows(Slot** slots, int count) {
   }
 }
 
-Status ChunkEncoder::encode(const void* symbols, int64_t numel, int64_t chunk_symbols, int64_t begin, int64_t end, ByteBuffer* out,
-                            std::vector<ChunkEntry>* entries) {
-  const int streams = std::min(kMaxStreams, coder_.encode_streams(table_.buckets));
-  for (int64_t group = begin; group < end; group += streams) {
-    const int count = int(std::min<int64_t>(streams, end - group));
+Status ChunkEncoder::encode(const void* symbols, int64_t numel, int64_t chunk_symbols, int64_t begin, int64_t end, std::vector<EncodedChunk>* chunks) {
+  const int64_t streams = std::min(kMaxStreams, coder_.encode_streams(table_.buckets)), groups = (end - begin + streams - 1) / streams;
+  for (int64_t g = 0; g < groups; ++g) {  // of nearly equal size: a single stream is slow
+    const int64_t group = begin + (end - begin) * g / groups;
+    const int count = int(begin + (end - begin) * (g + 1) / groups - group);
     Slot* active[kMaxStreams];
     int wide = 0;
     for (int s = 0; s < count; ++s) {
@@ -125,10 +130,7 @@ Status ChunkEncoder::encode(const void* symbols, int64_t numel, int64_t chunk_sy
       std::memcpy(slot.next, slot.state, 4 * format::kLanes);  // little-endian, as all hosts here
       slot.entry.words = int32_t((slot.words.data() + slot.words.capacity() - slot.next) / 2);
     }
-    for (int s = 0; s < count; ++s) {
-      out->append(slots_[s].next, 2 * int64_t(slots_[s].entry.words));
-      entries->push_back(slots_[s].entry);
-    }
+    for (int s = 0; s < count; ++s) chunks->push_back({std::move(slots_[s].words), slots_[s].entry});
   }
   return Status::kOk;
 }

@@ -10,33 +10,45 @@
 
 namespace ans::core {
 
+// A chunk and its entry. The bytes lie at the end of their buffer, since words are written backwards.
+struct EncodedChunk {
+  ByteBuffer buffer;
+  ChunkEntry entry;
+
+  int64_t bytes() const { return 2 * int64_t(entry.words); }
+  const uint8_t* begin() const { return buffer.data() + buffer.capacity() - bytes(); }
+};
+
 // Memory of an encoder, one per thread; worth keeping, because fresh memory is paged in while it is written.
 struct EncodeScratch {
   static constexpr int kMaxStreams = 4;
 
   struct Slot {
     ByteBuffer index, raw;
-    ByteBuffer words;       // filled from its end
+    ByteBuffer words;         // filled from its end
     uint8_t* next = nullptr;  // first word written so far
     uint32_t state[format::kLanes];
-    int64_t rows = 0;       // full rows that are not yet encoded
+    int64_t rows = 0;         // full rows that are not yet encoded
     ChunkEntry entry{};
   };
   Slot slots[kMaxStreams];
+  std::vector<ByteBuffer> spare;  // for words
 
   int64_t bytes() const {
     int64_t sum = 0;
     for (const Slot& s : slots) sum += s.index.capacity() + s.raw.capacity() + s.words.capacity();
+    for (const ByteBuffer& b : spare) sum += b.capacity();
     return sum;
   }
 };
 
 class ChunkEncoder {
  public:
-  ChunkEncoder(const RowCoder& coder, const EncodeTable& table, EncodeScratch& scratch) : coder_(coder), table_(table), tail_(table), slots_(scratch.slots) {}
+  ChunkEncoder(const RowCoder& coder, const EncodeTable& table, EncodeScratch& scratch)
+      : coder_(coder), table_(table), tail_(table), slots_(scratch.slots), spare_(scratch.spare) {}
 
-  // Encodes chunks [begin, end) of `numel` symbols (of table.symbol_bytes each); appends their bytes to `out` and their entries to `entries`.
-  Status encode(const void* symbols, int64_t numel, int64_t chunk_symbols, int64_t begin, int64_t end, ByteBuffer* out, std::vector<ChunkEntry>* entries);
+  // Encodes chunks [begin, end) of `numel` symbols (of table.symbol_bytes each) and appends them to `chunks`.
+  Status encode(const void* symbols, int64_t numel, int64_t chunk_symbols, int64_t begin, int64_t end, std::vector<EncodedChunk>* chunks);
 
  private:
   static constexpr int kMaxStreams = EncodeScratch::kMaxStreams;
@@ -53,6 +65,7 @@ class ChunkEncoder {
   const EncodeTable& table_;
   TailEncoder tail_;
   Slot* slots_;
+  std::vector<ByteBuffer>& spare_;
 };
 
 }  // namespace ans::core

@@ -38,7 +38,8 @@ void make_parts(const AliasTable& alias, EncodeTable* out) {
     out->freq16[s] = uint16_t(freq16);
     out->reciprocal16[s] = uint16_t(0xFFFFFFFFu / (freq16 << normalize_shift) - 65536);
     out->own[s] = uint8_t(alias.divider[s]);
-    out->excess_shift[s] = uint16_t(((position - alias.divider[s]) & 0xFFF) << 4 | normalize_shift);
+    out->excess[s] = uint16_t(position - alias.divider[s]);
+    out->normalize_shift[s] = uint16_t(normalize_shift);
     for (size_t b = 0; b < 64; ++b) {
       if (alias.divider[b] == alias.width || alias.alias[b] != s) continue;
       out->part_slot[parts] = uint16_t(b * size_t(alias.width) + alias.divider[b] - position);
@@ -46,7 +47,7 @@ void make_parts(const AliasTable& alias, EncodeTable* out) {
       ends[parts++] = position;
     }
   }
-  for (int p = 0; p < 64; ++p) out->part_end[p] = uint16_t(p + 1 < parts ? ends[p] : 0xFFFF);
+  for (int p = 0; p < 64 + 32; ++p) out->part_end[p] = uint16_t(p + 1 < parts ? ends[p] : 0xFFFF);
   out->window_shift = 0;
   while ((position >> out->window_shift) >= uint32_t(kPieceWindows)) ++out->window_shift;
   const uint32_t width = 1u << out->window_shift;
@@ -55,7 +56,7 @@ void make_parts(const AliasTable& alias, EncodeTable* out) {
     out->part_guess[w] = uint8_t(p);
     int last = int(p);
     while (last + 1 < parts && ends[last] < std::min(position, (w + 1) * width)) ++last;
-    out->part_steps = std::max(out->part_steps, last - int(p));
+    while ((1 << out->part_steps) - 1 < last - int(p)) ++out->part_steps;
   }
 }
 
@@ -99,6 +100,7 @@ void make_encode_table(const FrequencyTable& table, format::SymbolType type, Enc
   for (int u = 0; u < 256; ++u)
     out->index_of[u] = uint8_t(u < table.core_size && table.freq[size_t(u)] > 0 ? u : missing);
 
+  uint64_t mean = 0;
   for (size_t i = 0; i < format::kMaxAlphabet; ++i) {
     out->start[i] = order.start[i];
     const uint32_t f = table.freq[i];
@@ -111,7 +113,9 @@ void make_encode_table(const FrequencyTable& table, format::SymbolType type, Enc
     uint64_t bits12 = (code_length(int(f)) + (1u << 19)) >> 20;
     if (int(i) == table.escape_index()) bits12 += uint64_t(table.raw_bits) << 12;
     out->cost[i] = uint16_t(bits12);
+    mean += f * bits12;
   }
+  out->mean_cost = uint32_t(mean / format::kSlots);
   std::copy(order.slot_of.begin(), order.slot_of.end(), out->slot_of);
   if (alias.buckets == 64) make_parts(alias, out);
 }

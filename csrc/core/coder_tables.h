@@ -40,12 +40,13 @@ struct alignas(64) EncodeTable {
 
   // The same for alphabets of up to 64 and 16-bit arithmetic. A bias at or above own[index] lies at position E = bias + excess[index] of the concatenation of all
   // alias parts, ordered by index, then bucket; part p ends at part_end[p], and its slots are E + part_slot[p]. The part is the guess for E >> window_shift or one
-  // of the next part_steps.
+  // of the next 2^part_steps - 1: a binary search.
   uint16_t freq16[64];         // freq << 4
   uint16_t reciprocal16[64];   // floor((2^32 - 1) / (freq16 << normalize_shift)) - 2^16
-  uint16_t excess_shift[64];   // (excess mod 2^12) << 4 | normalize_shift
+  uint16_t excess[64];         // mod 2^16
+  uint16_t normalize_shift[64];
   uint8_t own[64];             // divider
-  uint16_t part_end[64];
+  uint16_t part_end[64 + 32];  // 2^16 - 1 behind the last
   uint16_t part_slot[64];
   uint8_t part_guess[kPieceWindows];
   int part_steps;
@@ -59,7 +60,11 @@ struct alignas(64) EncodeTable {
   int raw_bits;
   int32_t raw_min;
   bool dense;            // every core symbol has a slot: index_of[u] is u below core_size
+  uint32_t mean_cost;    // bits * 4096 that a symbol takes on average, if symbols occur as often as the table says
   int invalid_index;     // what index_of gives for a symbol that the table can not code; -1: there is none
+
+  // Bytes of n symbols, with a little room.
+  int64_t expected_bytes(int64_t n) const { return n / 8 * (int64_t(mean_cost) + 4096 / 8) / 4096; }
 };
 
 void make_decode_table(const FrequencyTable& table, format::SymbolType type, bool with_slots, DecodeTable* out);

@@ -107,10 +107,11 @@ struct Lanes16 {
   // ---- encoder: alphabets of up to 64 only
   struct Encoder {
     ANS_INLINE explicit Encoder(const EncodeTable& t)
-        : freq16(t.freq16), reciprocal(t.reciprocal16), excess_shift(t.excess_shift), part_end(t.part_end), part_slot(t.part_slot),
+        : freq16(t.freq16), reciprocal(t.reciprocal16), excess(t.excess), normalize_shift(t.normalize_shift), part_slot(t.part_slot), part_end(t.part_end),
           guess_low(_mm512_loadu_si512(t.part_guess)), guess_high(_mm512_loadu_si512(t.part_guess + 64)), own(_mm512_loadu_si512(t.own)), escape(set1(t.escape_index)),
           window_shift(set1(t.window_shift)), steps(t.part_steps), raw_bits(t.raw_bits) {}
-    Lookup16<64> freq16, reciprocal, excess_shift, part_end, part_slot;
+    Lookup16<64> freq16, reciprocal, excess, normalize_shift, part_slot;
+    const uint16_t* part_end;
     __m512i guess_low, guess_high, own, escape, window_shift;
     int steps, raw_bits;
   };
@@ -126,13 +127,13 @@ struct Lanes16 {
   ANS_INLINE static void push(const Encoder& e, State (&x)[kStreams], const Index (&index)[kStreams], Mask on, uint8_t* (&words)[kStreams]) {
     static_assert(kBuckets == 64);
     const __m512i one = set1(1);
-    __m512i freq16[kStreams], v[kStreams], excess_shift[kStreams], quotient[kStreams], digit[kStreams], bias[kStreams];
+    __m512i freq16[kStreams], v[kStreams], shift[kStreams], quotient[kStreams], digit[kStreams], bias[kStreams];
     ANS_UNROLL
     for (int s = 0; s < kStreams; ++s) freq16[s] = e.freq16(index[s]);
     ANS_UNROLL
     for (int s = 0; s < kStreams; ++s) v[s] = e.reciprocal(index[s]);
     ANS_UNROLL
-    for (int s = 0; s < kStreams; ++s) excess_shift[s] = e.excess_shift(index[s]);
+    for (int s = 0; s < kStreams; ++s) shift[s] = e.normalize_shift(index[s]);
     ANS_UNROLL
     for (int s = 0; s < kStreams; ++s) {
       Mask full = _mm512_cmpge_epu16_mask(x[s].high, freq16[s]);  // x >= freq * 2^20
@@ -140,7 +141,7 @@ struct Lanes16 {
       State y = x[s];
       spill(y, full, words[s]);
       // Division of 32 bits by the normalised 16-bit divisor d = freq16 << k (Moeller and Granlund, "Improved division by invariant integers", algorithm 4).
-      const __m512i k = _mm512_and_si512(excess_shift[s], set1(15));
+      const __m512i k = shift[s];
       const __m512i d = _mm512_sllv_epi16(freq16[s], k), u1 = _mm512_shldv_epi16(y.high, y.low, k), u0 = _mm512_sllv_epi16(y.low, k);
       const __m512i q0 = _mm512_add_epi16(_mm512_mullo_epi16(v[s], u1), u0);
       __m512i q = _mm512_add_epi16(_mm512_add_epi16(_mm512_mulhi_epu16(v[s], u1), u1), one);
@@ -167,12 +168,14 @@ struct Lanes16 {
     __m512i position[kStreams], part[kStreams], slot[kStreams];
     ANS_UNROLL
     for (int s = 0; s < kStreams; ++s) {
-      position[s] = _mm512_and_si512(_mm512_add_epi16(bias[s], _mm512_srli_epi16(excess_shift[s], 4)), set1(0xFFF));
+      position[s] = _mm512_add_epi16(bias[s], e.excess(index[s]));  // anything for a bias in the own bucket
       part[s] = _mm512_maskz_permutex2var_epi8(kLowBytes, e.guess_low, _mm512_srlv_epi16(position[s], e.window_shift), e.guess_high);
     }
-    for (int i = 0; i < e.steps; ++i) {
+    for (int i = e.steps - 1; i >= 0; --i) {
+      const Lookup16<64> end(e.part_end + (1 << i) - 1);
+      const __m512i step = set1(1 << i);
       ANS_UNROLL
-      for (int s = 0; s < kStreams; ++s) part[s] = _mm512_mask_add_epi16(part[s], _mm512_cmpge_epu16_mask(position[s], e.part_end(part[s])), part[s], one);
+      for (int s = 0; s < kStreams; ++s) part[s] = _mm512_mask_add_epi16(part[s], _mm512_cmpge_epu16_mask(position[s], end(part[s])), part[s], step);
     }
     ANS_UNROLL
     for (int s = 0; s < kStreams; ++s) slot[s] = _mm512_add_epi16(position[s], e.part_slot(part[s]));

@@ -22,10 +22,8 @@ EncodedParts encode_chunks(const char* op, const void* data, SymbolType type, in
   const core::RowCoder& coder = cpu::backend().coder;
   const Status status = parallel_ranges(core::chunk_count(numel, chunk_symbols), 1, [&](int64_t begin, int64_t end) {
     EncodedParts::Part part;
-    // Most weights take between a half and the whole of their bytes: what is not touched costs nothing.
-    part.memory->out.reserve(std::min(numel, (end - begin) * chunk_symbols) * format::symbol_bytes(type));
-    core::ChunkEncoder encoder(coder, *prepared, part.memory->scratch);
-    const Status s = encoder.encode(data, numel, chunk_symbols, begin, end, &part.memory->out, &part.entries);
+    core::ChunkEncoder encoder(coder, *prepared, *part.scratch);
+    const Status s = encoder.encode(data, numel, chunk_symbols, begin, end, &part.chunks);
     const std::lock_guard<std::mutex> lock(adding);
     encoded.parts.emplace(begin, std::move(part));
     return s;

@@ -56,11 +56,11 @@ inline std::vector<uint64_t> check_counts(const char* op, const Tensor& counts, 
   return result;
 }
 
-// Chunks as the threads encoded them: each part is a run of whole chunks, in order.
+// Chunks as the threads encoded them: each part is a run of chunks, in order.
 struct EncodedParts {
   struct Part {
-    std::unique_ptr<EncodeMemory> memory = ScratchPool::instance().take();
-    std::vector<ChunkEntry> entries;
+    std::unique_ptr<core::EncodeScratch> scratch = ScratchPool::instance().take();
+    std::vector<core::EncodedChunk> chunks;
   };
   std::map<int64_t, Part> parts;  // by first chunk
 
@@ -68,23 +68,28 @@ struct EncodedParts {
   EncodedParts(EncodedParts&&) = default;
   EncodedParts& operator=(EncodedParts&&) = delete;
   ~EncodedParts() {
-    for (auto& part : parts) ScratchPool::instance().give_back(std::move(part.second.memory));
+    for (auto& [first, part] : parts) {
+      for (core::EncodedChunk& chunk : part.chunks) part.scratch->spare.push_back(std::move(chunk.buffer));
+      ScratchPool::instance().give_back(std::move(part.scratch));
+    }
   }
   int64_t bytes() const {
     int64_t total = 0;
-    for (const auto& part : parts) total += part.second.memory->out.size();
+    for (const auto& [first, part] : parts)
+      for (const core::EncodedChunk& chunk : part.chunks) total += chunk.bytes();
     return total;
   }
   void copy_to(uint8_t* out) const {
-    for (const auto& [first, part] : parts) {
-      const core::ByteBuffer& bytes = part.memory->out;
-      if (bytes.size() > 0) std::memcpy(out, bytes.data(), size_t(bytes.size()));
-      out += bytes.size();
-    }
+    for (const auto& [first, part] : parts)
+      for (const core::EncodedChunk& chunk : part.chunks) {
+        std::memcpy(out, chunk.begin(), size_t(chunk.bytes()));
+        out += chunk.bytes();
+      }
   }
   std::vector<ChunkEntry> entries() const {
     std::vector<ChunkEntry> all;
-    for (const auto& [first, part] : parts) all.insert(all.end(), part.entries.begin(), part.entries.end());
+    for (const auto& [first, part] : parts)
+      for (const core::EncodedChunk& chunk : part.chunks) all.push_back(chunk.entry);
     return all;
   }
 };

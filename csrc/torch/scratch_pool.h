@@ -6,32 +6,22 @@
 #include <utility>
 #include <vector>
 
-#include "core/byte_buffer.h"
 #include "core/chunk_encoder.h"
 
 namespace ans::ops {
 
-// What one thread needs to encode a run of chunks, and their bytes.
-struct EncodeMemory {
-  core::EncodeScratch scratch;
-  core::ByteBuffer out;
-
-  int64_t bytes() const { return scratch.bytes() + out.capacity(); }
-};
-
 // Any number of threads take and give back; what is beyond the limit is freed.
 class ScratchPool {
  public:
-  std::unique_ptr<EncodeMemory> take() {
+  std::unique_ptr<core::EncodeScratch> take() {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (free_.empty()) return std::make_unique<EncodeMemory>();
-    std::unique_ptr<EncodeMemory> memory = std::move(free_.back());
+    if (free_.empty()) return std::make_unique<core::EncodeScratch>();
+    std::unique_ptr<core::EncodeScratch> memory = std::move(free_.back());
     free_.pop_back();
     kept_ -= memory->bytes();
     return memory;
   }
-  void give_back(std::unique_ptr<EncodeMemory> memory) {
-    memory->out.clear();
+  void give_back(std::unique_ptr<core::EncodeScratch> memory) {
     const int64_t bytes = memory->bytes();
     const std::lock_guard<std::mutex> lock(mutex_);
     if (kept_ + bytes > kLimit) return;
@@ -46,7 +36,7 @@ class ScratchPool {
  private:
   static constexpr int64_t kLimit = int64_t{32} << 20;
   std::mutex mutex_;
-  std::vector<std::unique_ptr<EncodeMemory>> free_;
+  std::vector<std::unique_ptr<core::EncodeScratch>> free_;
   int64_t kept_ = 0;
 };
 

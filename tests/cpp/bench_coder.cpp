@@ -40,12 +40,14 @@ void encode(benchmark::State& state, const cpu::Backend* backend, double sigma, 
   core::ChunkEncoder encoder(backend->coder, *data.encode, scratch);
   int64_t bytes = 0;
   for (auto _ : state) {
-    core::ByteBuffer out;
-    out.reserve(kSymbols);
-    std::vector<core::ChunkEntry> entries;
-    const core::Status status = encoder.encode(data.symbols.data(), kSymbols, chunk_symbols, 0, core::chunk_count(kSymbols, chunk_symbols), &out, &entries);
+    std::vector<core::EncodedChunk> chunks;
+    const core::Status status = encoder.encode(data.symbols.data(), kSymbols, chunk_symbols, 0, core::chunk_count(kSymbols, chunk_symbols), &chunks);
     if (status != core::Status::kOk) state.SkipWithError(core::status_name(status));
-    bytes = out.size();
+    bytes = 0;
+    for (core::EncodedChunk& chunk : chunks) {
+      bytes += chunk.bytes();
+      scratch.spare.push_back(std::move(chunk.buffer));
+    }
   }
   state.SetBytesProcessed(state.iterations() * kSymbols);
   state.counters["bits_per_symbol"] = 8.0 * double(bytes) / double(kSymbols);
@@ -54,18 +56,16 @@ void encode(benchmark::State& state, const cpu::Backend* backend, double sigma, 
 void decode(benchmark::State& state, const cpu::Backend* backend, double sigma, int64_t chunk_symbols) {
   const Data data(sigma);
   const int64_t chunks = core::chunk_count(kSymbols, chunk_symbols);
-  core::ByteBuffer payload;
-  std::vector<core::ChunkEntry> entries;
+  std::vector<core::EncodedChunk> encoded;
   core::EncodeScratch scratch;
   core::ChunkEncoder encoder(backend->coder, *data.encode, scratch);
-  if (encoder.encode(data.symbols.data(), kSymbols, chunk_symbols, 0, chunks, &payload, &entries) != core::Status::kOk) state.SkipWithError("encode");
+  if (encoder.encode(data.symbols.data(), kSymbols, chunk_symbols, 0, chunks, &encoded) != core::Status::kOk) state.SkipWithError("encode");
   std::vector<int8_t> out(kSymbols);
   std::vector<core::ChunkJob> jobs;
-  const uint8_t* chunk = payload.data();
   for (int64_t i = 0; i < chunks; ++i) {
+    const core::EncodedChunk& chunk = encoded[size_t(i)];
     uint8_t* first = reinterpret_cast<uint8_t*>(out.data()) + i * chunk_symbols;
-    jobs.push_back({data.decode.get(), chunk, payload.data() + payload.size(), entries[size_t(i)], core::symbols_in_chunk(kSymbols, chunk_symbols, i), first, nullptr, 0});
-    chunk += 2 * int64_t(entries[size_t(i)].words);
+    jobs.push_back({data.decode.get(), chunk.begin(), chunk.begin() + chunk.bytes(), chunk.entry, core::symbols_in_chunk(kSymbols, chunk_symbols, i), first, nullptr, 0});
   }
   core::ChunkDecoder decoder(backend->coder);
   for (auto _ : state) {

@@ -52,10 +52,14 @@ Coded encode(const core::RowCoder& coder, const core::FrequencyTable& table, Sym
   core::make_encode_table(table, type, prepared.get());
   core::EncodeScratch scratch;
   core::ChunkEncoder encoder(coder, *prepared, scratch);
-  core::ByteBuffer out;
+  std::vector<core::EncodedChunk> chunks;
   Coded coded;
-  EXPECT_EQ(encoder.encode(bytes.data(), n, chunk_symbols, 0, core::chunk_count(n, chunk_symbols), &out, &coded.entries), Status::kOk);
-  coded.payload.assign(out.data(), out.data() + out.size());
+  EXPECT_EQ(encoder.encode(bytes.data(), n, chunk_symbols, 0, core::chunk_count(n, chunk_symbols), &chunks), Status::kOk);
+  for (const core::EncodedChunk& chunk : chunks) {
+    coded.payload.insert(coded.payload.end(), chunk.begin(), chunk.begin() + chunk.bytes());
+    coded.entries.push_back(chunk.entry);
+  }
+  coded.payload.shrink_to_fit();
   return coded;
 }
 

@@ -93,10 +93,11 @@ TEST(AliasTable, EverySlotHasOneOwnerAndTheEncoderFindsIt) {
       ++seen[slot.index];
       if (alias.buckets != 64) continue;
       // The part search of the 16-bit encoder.
-      const uint32_t position = (slot.bias + (encode.excess_shift[slot.index] >> 4)) & 0xFFF;
-      int part = encode.part_guess[position >> encode.window_shift & (kPieceWindows - 1)];
-      for (int i = 0; i < encode.part_steps; ++i) part += position >= encode.part_end[part];
-      const uint32_t found = slot.bias < encode.own[slot.index] ? slot.index << 6 | slot.bias : (position + encode.part_slot[part]) & 0xFFFF;
+      const uint32_t position = (slot.bias + encode.excess[slot.index]) & 0xFFFF;
+      uint32_t part = encode.part_guess[position >> encode.window_shift & (kPieceWindows - 1)] & 63u;
+      ASSERT_LE(encode.part_steps, 6);  // for which part_end has room
+      for (int i = encode.part_steps - 1; i >= 0; --i) part += position >= encode.part_end[(part & 63) + (1u << i) - 1] ? 1u << i : 0;
+      const uint32_t found = slot.bias < encode.own[slot.index] ? slot.index << 6 | slot.bias : (position + encode.part_slot[part & 63]) & 0xFFFF;
       ASSERT_EQ(found, s) << "trial " << trial;
     }
     for (int i = 0; i < table.alphabet_size(); ++i) ASSERT_EQ(seen[size_t(i)], table.freq[size_t(i)]);
