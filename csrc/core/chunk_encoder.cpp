@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "core/seeding.h"
-
 namespace ans::core {
 namespace {
 
@@ -24,7 +22,7 @@ void ChunkEncoder::make_room(Slot* slot, int64_t bytes) {
 }
 
 void ChunkEncoder::encode_narrow(int64_t n, Slot* slot) {
-  tail_.reset();
+  tail_.reset(table_);
   const uint16_t* raw = raw_of(*slot);
   for (int64_t i = n; i-- > 0;) tail_.push(slot->index.data()[i], raw != nullptr ? raw[i] : uint16_t(0));
   const int words = (tail_.bits() + format::kWordBits - 1) / format::kWordBits;
@@ -42,42 +40,39 @@ void ChunkEncoder::encode_narrow(int64_t n, Slot* slot) {
   slot->entry = {words, int32_t(n)};
 }
 
-// Indices, seeds and the partial row; a narrow chunk is finished here (rows = 0 and an entry with words).
-Status ChunkEncoder::prepare(const void* symbols, int64_t n, Slot* slot) {
+// Indices and costs, and room for the words.
+Status ChunkEncoder::index_symbols(const void* symbols, int64_t n, Slot* slot) {
   const int64_t padded = (n + format::kLanes - 1) / format::kLanes * format::kLanes;
   slot->index.reserve(padded + 64);
   const bool escape = table_.escape_index >= 0;
   if (escape) slot->raw.reserve(2 * (padded + 64));
   uint16_t* raw = escape ? reinterpret_cast<uint16_t*>(slot->raw.data()) : nullptr;  // there may be one of an earlier table
-  uint16_t cost[format::kLanes] = {};
-  const IndexResult found = coder_.index_symbols(table_, symbols, n, slot->index.data(), raw, cost);
+  std::fill_n(slot->cost, format::kLanes, uint16_t(0));
+  const IndexResult found = coder_.index_symbols(table_, symbols, n, slot->index.data(), raw, slot->cost);
   if (found.invalid) return Status::kSymbolNotInTable;
-
-  slot->rows = 0;
-  slot->entry = {};
+  slot->symbols = n;
   if (!spare_.empty()) {
     slot->words = std::move(spare_.back());
     spare_.pop_back();
   }
   slot->next = slot->words.data() + slot->words.capacity();
   make_room(slot, 1024 + table_.expected_bytes(n));
-  if (n <= format::kMaxTail) {
-    make_room(slot, 2 * format::max_chunk_words(n));
-    encode_narrow(n, slot);
-    return Status::kOk;
-  }
-  const Seeds seeds = choose_seeds(table_, slot->index.data(), raw, n, cost, tail_);
+  return Status::kOk;
+}
+
+// The states, and the partial row.
+void ChunkEncoder::begin_rows(const Seeds& seeds, Slot* slot) {
   std::copy(seeds.states, seeds.states + format::kLanes, slot->state);
-  const int64_t main = n - seeds.tail;
+  const int64_t main = slot->symbols - seeds.tail;
   slot->entry = {0, seeds.tail};
   slot->rows = main / format::kLanes;
   if (const int active = int(main % format::kLanes); active > 0) {
     const int64_t at = slot->rows * format::kLanes;
+    const uint16_t* raw = raw_of(*slot);
     EncodeStream stream{slot->state, slot->next, slot->index.data() + at, raw != nullptr ? raw + at : nullptr};
     coder_.encode_partial_row(table_, &stream, active);
     slot->next = stream.words;
   }
-  return Status::kOk;
 }
 
 void ChunkEncoder::encode_full_rows(Slot** slots, int count) {
@@ -110,21 +105,34 @@ Status ChunkEncoder::encode(const void* symbols, int64_t numel, int64_t chunk_sy
   for (int64_t g = 0; g < groups; ++g) {  // of nearly equal size: a single stream is slow
     const int64_t group = begin + (end - begin) * g / groups;
     const int count = int(begin + (end - begin) * (g + 1) / groups - group);
-    Slot* active[kMaxStreams];
-    int wide = 0;
+    Slot* wide[kMaxStreams];
+    SeedChooser* choosers[kMaxStreams];
+    int wides = 0;
     for (int s = 0; s < count; ++s) {
-      const int64_t chunk = group + s;
+      Slot& slot = slots_[s];
+      const int64_t chunk = group + s, n = symbols_in_chunk(numel, chunk_symbols, chunk);
       const uint8_t* first = static_cast<const uint8_t*>(symbols) + chunk * chunk_symbols * table_.symbol_bytes;
-      if (const Status status = prepare(first, symbols_in_chunk(numel, chunk_symbols, chunk), &slots_[s]); status != Status::kOk) return status;
-      if (slots_[s].entry.words == 0) active[wide++] = &slots_[s];
+      if (const Status status = index_symbols(first, n, &slot); status != Status::kOk) return status;
+      if (n <= format::kMaxTail) {
+        make_room(&slot, 2 * format::max_chunk_words(n));
+        encode_narrow(n, &slot);
+      } else {
+        choosers_[wides].begin(table_, slot.index.data(), raw_of(slot), n, slot.cost);
+        choosers[wides] = &choosers_[wides];
+        wide[wides++] = &slot;
+      }
     }
-    int with_rows = 0;
+    Seeds seeds[kMaxStreams];
+    choose_seeds(choosers, wides, seeds);
     Slot* busy[kMaxStreams];
-    for (int s = 0; s < wide; ++s)
-      if (active[s]->rows > 0) busy[with_rows++] = active[s];
+    int with_rows = 0;
+    for (int s = 0; s < wides; ++s) {
+      begin_rows(seeds[s], wide[s]);
+      if (wide[s]->rows > 0) busy[with_rows++] = wide[s];
+    }
     encode_full_rows(busy, with_rows);
-    for (int s = 0; s < wide; ++s) {
-      Slot& slot = *active[s];
+    for (int s = 0; s < wides; ++s) {
+      Slot& slot = *wide[s];
       make_room(&slot, 4 * format::kLanes);
       slot.next -= 4 * format::kLanes;
       std::memcpy(slot.next, slot.state, 4 * format::kLanes);  // little-endian, as all hosts here

@@ -6,7 +6,7 @@
 #include "core/byte_buffer.h"
 #include "core/directory.h"
 #include "core/row_coder.h"
-#include "core/tail_encoder.h"
+#include "core/seeding.h"
 
 namespace ans::core {
 
@@ -27,6 +27,8 @@ struct EncodeScratch {
     ByteBuffer index, raw;
     ByteBuffer words;         // filled from its end
     uint8_t* next = nullptr;  // first word written so far
+    int64_t symbols = 0;
+    uint16_t cost[format::kLanes];
     uint32_t state[format::kLanes];
     int64_t rows = 0;         // full rows that are not yet encoded
     ChunkEntry entry{};
@@ -45,7 +47,7 @@ struct EncodeScratch {
 class ChunkEncoder {
  public:
   ChunkEncoder(const RowCoder& coder, const EncodeTable& table, EncodeScratch& scratch)
-      : coder_(coder), table_(table), tail_(table), slots_(scratch.slots), spare_(scratch.spare) {}
+      : coder_(coder), table_(table), slots_(scratch.slots), spare_(scratch.spare) {}
 
   // Encodes chunks [begin, end) of `numel` symbols (of table.symbol_bytes each) and appends them to `chunks`.
   Status encode(const void* symbols, int64_t numel, int64_t chunk_symbols, int64_t begin, int64_t end, std::vector<EncodedChunk>* chunks);
@@ -54,7 +56,8 @@ class ChunkEncoder {
   static constexpr int kMaxStreams = EncodeScratch::kMaxStreams;
   using Slot = EncodeScratch::Slot;
 
-  Status prepare(const void* symbols, int64_t n, Slot* slot);
+  Status index_symbols(const void* symbols, int64_t n, Slot* slot);
+  void begin_rows(const Seeds& seeds, Slot* slot);
   void encode_narrow(int64_t n, Slot* slot);
   void encode_full_rows(Slot** slots, int count);
   void make_room(Slot* slot, int64_t bytes);
@@ -63,7 +66,8 @@ class ChunkEncoder {
 
   const RowCoder& coder_;
   const EncodeTable& table_;
-  TailEncoder tail_;
+  TailEncoder tail_;  // of a narrow chunk
+  SeedChooser choosers_[kMaxStreams];
   Slot* slots_;
   std::vector<ByteBuffer>& spare_;
 };

@@ -88,58 +88,99 @@ constexpr int kExpectedGain = 12;
 // Exponents are 16 … 31, 752 in all on average and 26 around it: there is always room for about this many bits.
 constexpr int kCertainPayload = 620;
 
-// Chooses the tail of a chunk of n symbols and the states. `cost[lane]` is the cost of all n symbols and is changed; raw may be null without an escape.
-inline Seeds choose_seeds(const EncodeTable& table, const uint8_t* index, const uint16_t* raw, int64_t n, uint16_t* cost, TailEncoder& tail) {
-  const uint16_t margin = seed_margin(n / format::kLanes);
-  int payload = 0;
-  auto sum_exponents = [&] {
-    payload = 0;
-    for (int lane = 0; lane < format::kLanes; ++lane) payload += seed_exponent(cost[lane], margin);
-  };
-  tail.reset();
-  sum_exponents();
+// Chooses the tail of a chunk and the states. Symbol after symbol moves from the lanes to the tail; one such step waits long for the one before it, so that
+// several choosers do well to take turns.
+class SeedChooser {
+ public:
+  // For n symbols; cost[lane] is the cost of all of them and is changed; raw may be null without an escape.
+  void begin(const EncodeTable& table, const uint8_t* index, const uint16_t* raw, int64_t n, uint16_t* cost) {
+    table_ = &table, index_ = index, raw_ = raw, n_ = n, cost_ = cost;
+    margin_ = seed_margin(n / format::kLanes);
+    limit_ = int(std::min<int64_t>(n - 1, format::kMaxTail));
+    moved_ = 0;
+    tail_.reset(table);
+    sum_exponents();
+    keep(certain_, payload_);
+    keep(likely_, payload_ + kExpectedGain);
+  }
+  // One symbol more. False when the tail is so long that it may be the best; no shorter one is.
+  bool coarse_step() {
+    if (moved_ == limit_ || tail_.bits() >= kCertainPayload) return false;
+    move_to_tail();
+    return true;
+  }
+  void between_steps() {
+    sum_exponents();
+    if (payload_ < tail_.bits()) return;  // of use where the symbols are too few, or too short, to fill more
+    keep(certain_, payload_ - tail_.bits());
+    keep(likely_, payload_ - tail_.bits() + kExpectedGain);
+  }
+  // One symbol more. False when no longer tail can be better.
+  bool fine_step() {
+    if (moved_ == limit_) return false;
+    payload_ -= seed_exponent(cost_[(n_ - moved_ - 1) % format::kLanes], margin_);
+    payload_ += seed_exponent(move_to_tail(), margin_);
+    const int waste = payload_ - tail_.bits();
+    if (tail_.bits() > 31 * format::kLanes) return false;
+    if (waste >= 0 && waste < certain_.waste) keep(certain_, waste);
+    if (waste + kExpectedGain >= 0 && waste + kExpectedGain < likely_.waste) keep(likely_, waste + kExpectedGain);
+    return certain_.waste != 0 || likely_.waste != 0;
+  }
+  Seeds seeds() const {
+    Seeds seeds;
+    for (const Best* best : {&likely_, &certain_}) {
+      seeds.tail = best->symbols;
+      if (deal_tail_bits(ReversedTail(best->y, tail_, best->words), best->cost, margin_, seeds.states)) break;
+    }
+    return seeds;
+  }
+
+ private:
   struct Best {
     int symbols, waste;
     uint32_t y;
     int words;
     uint16_t cost[format::kLanes];
-  } certain, likely;  // fits anyway; fits if the lanes gain as expected
-  auto keep = [&](Best& best, int symbols, int waste) {
-    best.symbols = symbols, best.waste = waste, best.y = tail.state(), best.words = tail.word_count();
-    std::memcpy(best.cost, cost, sizeof best.cost);
   };
-  keep(certain, 0, payload - tail.bits());
-  keep(likely, 0, payload - tail.bits() + kExpectedGain);
-  const int limit = int(std::min<int64_t>(n - 1, format::kMaxTail));
-  auto move_to_tail = [&](int64_t i) -> uint16_t& {
-    tail.push(index[i], raw != nullptr ? raw[i] : uint16_t(0));
-    uint16_t& lane_cost = cost[i % format::kLanes];
-    lane_cost = uint16_t(lane_cost - table.cost[index[i]]);
+  void sum_exponents() {
+    payload_ = 0;
+    for (int lane = 0; lane < format::kLanes; ++lane) payload_ += seed_exponent(cost_[lane], margin_);
+  }
+  void keep(Best& best, int waste) {
+    best.symbols = moved_, best.waste = waste, best.y = tail_.state(), best.words = tail_.word_count();
+    std::memcpy(best.cost, cost_, sizeof best.cost);
+  }
+  // Returns what is left of the cost of its lane.
+  uint16_t move_to_tail() {
+    const int64_t i = n_ - ++moved_;
+    tail_.push(index_[i], raw_ != nullptr ? raw_[i] : uint16_t(0));
+    uint16_t& lane_cost = cost_[i % format::kLanes];
+    lane_cost = uint16_t(lane_cost - table_->cost[index_[i]]);
     return lane_cost;
-  };
-  int k = 1;
-  for (; k <= limit && tail.bits() < kCertainPayload; ++k) move_to_tail(n - k);  // no tail that short can be the best
-  sum_exponents();
-  if (payload >= tail.bits()) {  // of use where the symbols are too few, or too short, to fill more
-    keep(certain, k - 1, payload - tail.bits());
-    keep(likely, k - 1, payload - tail.bits() + kExpectedGain);
   }
-  for (; k <= limit; ++k) {
-    const int64_t i = n - k;
-    payload -= seed_exponent(cost[i % format::kLanes], margin);
-    payload += seed_exponent(move_to_tail(i), margin);
-    const int waste = payload - tail.bits();
-    if (tail.bits() > 31 * format::kLanes) break;
-    if (waste >= 0 && waste < certain.waste) keep(certain, k, waste);
-    if (waste + kExpectedGain >= 0 && waste + kExpectedGain < likely.waste) keep(likely, k, waste + kExpectedGain);
-    if (certain.waste == 0 && likely.waste == 0) break;
-  }
-  Seeds seeds;
-  for (const Best* best : {&likely, &certain}) {
-    seeds.tail = best->symbols;
-    if (deal_tail_bits(ReversedTail(best->y, tail, best->words), best->cost, margin, seeds.states)) break;
-  }
-  return seeds;
+
+  const EncodeTable* table_;
+  const uint8_t* index_;
+  const uint16_t* raw_;
+  int64_t n_;
+  uint16_t* cost_;
+  uint16_t margin_;
+  int limit_, moved_, payload_;
+  TailEncoder tail_;
+  Best certain_, likely_;  // fits anyway; fits if the lanes gain as expected
+};
+
+// Seeds of `count` chunks whose choosers have begun.
+inline void choose_seeds(SeedChooser* const* choosers, int count, Seeds* seeds) {
+  const uint32_t all = (1u << count) - 1;
+  for (uint32_t going = all; going != 0;)
+    for (int s = 0; s < count; ++s)
+      if ((going >> s & 1) != 0 && !choosers[s]->coarse_step()) going &= ~(1u << s);
+  for (int s = 0; s < count; ++s) choosers[s]->between_steps();
+  for (uint32_t going = all; going != 0;)
+    for (int s = 0; s < count; ++s)
+      if ((going >> s & 1) != 0 && !choosers[s]->fine_step()) going &= ~(1u << s);
+  for (int s = 0; s < count; ++s) seeds[s] = choosers[s]->seeds();
 }
 
 }  // namespace ans::core
