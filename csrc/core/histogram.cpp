@@ -7,10 +7,6 @@
 namespace ans::core {
 namespace {
 
-// Two bytes are one number: one counter for a pair halves the stores, which are the limit. Its table (256 KiB, of which trained
-// weights touch a few) pays only for long inputs.
-constexpr int64_t kPairedFrom = int64_t{1} << 18;
-
 void count_words(const uint8_t* bytes, int64_t words, uint32_t* pairs) {
   int64_t i = 0;
   for (; i + 4 <= words; i += 4) {
@@ -28,66 +24,84 @@ void count_words(const uint8_t* bytes, int64_t words, uint32_t* pairs) {
   }
 }
 
-void count_any_bytes(const uint8_t* bytes, int64_t n, uint64_t* by_pattern) {
-  if (n < kPairedFrom) {
-    uint32_t tables[4][256] = {};
+// Counts bytes in pairs: one counter for two bytes halves the stores, which are the limit. The counters of all pairs take 256 KiB, but those of trained weights,
+// which are close to zero, a fraction of it: only the range of values that was seen is ever cleared, counted and added up.
+class PairCounter {
+ public:
+  // `by_pattern` receives the counts when the counter ends.
+  explicit PairCounter(uint64_t* by_pattern) : by_pattern_(by_pattern), pairs_(new uint32_t[65536]) {}
+  ~PairCounter() { add_up(); }
+  PairCounter(const PairCounter&) = delete;
+  PairCounter& operator=(const PairCounter&) = delete;
+
+  void count(const uint8_t* bytes, int64_t n) {
+    constexpr int64_t kBlock = 1 << 16;  // still in the cache after its range has been found
+    for (int64_t begin = 0; begin < n; begin += kBlock) count_block(bytes + begin, std::min(kBlock, n - begin));
+  }
+
+ private:
+  // Bytes are taken as signed ones plus 128, so that small weights of either sign are neighbours.
+  static constexpr uint8_t kSign = 128;
+
+  void count_block(const uint8_t* bytes, int64_t n) {
+    uint8_t low = 255, high = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      const uint8_t v = bytes[i] ^ kSign;
+      low = std::min(low, v);
+      high = std::max(high, v);
+    }
+    if (low < low_ || high > high_) {
+      add_up();
+      low_ = std::min(low, low_);
+      high_ = std::max(high, high_);
+      std::memset(pairs_.get(), 0, size_t(high_ - low_ + 1) * 256 * sizeof(uint32_t));
+    }
+    constexpr uint64_t kEach = 0x0101010101010101u;
+    uint32_t* pairs = pairs_.get();
     int64_t i = 0;
-    for (; i + 4 <= n; i += 4)
-      for (int k = 0; k < 4; ++k) ++tables[k][bytes[i + k]];
-    for (; i < n; ++i) ++tables[0][bytes[i]];
-    for (int v = 0; v < 256; ++v) by_pattern[v] += uint64_t{tables[0][v]} + tables[1][v] + tables[2][v] + tables[3][v];
-    return;
-  }
-  const auto pairs = std::make_unique<uint32_t[]>(65536);
-  count_words(bytes, n / 2, pairs.get());
-  for (int high = 0; high < 256; ++high)
-    for (int low = 0; low < 256; ++low) {
-      const uint32_t c = pairs[size_t(high * 256 + low)];
-      by_pattern[low] += c;
-      by_pattern[high] += c;
+    for (; i + 8 <= n; i += 8) {
+      uint64_t w;
+      std::memcpy(&w, bytes + i, 8);
+      w = (w ^ kEach * kSign) - kEach * low_;  // no byte borrows
+      ++pairs[w & 0xFFFF];
+      ++pairs[w >> 16 & 0xFFFF];
+      ++pairs[w >> 32 & 0xFFFF];
+      ++pairs[w >> 48];
     }
-  if (n & 1) ++by_pattern[bytes[n - 1]];
-}
+    for (; i < n; ++i) ++by_pattern_[bytes[i]];
+  }
 
-// Bytes that all lie in -32 … 31 (int6 and less): six bits of each say everything, and the table of pairs is small. False, with nothing counted, if one does not.
-bool count_six_bits(const uint8_t* bytes, int64_t n, uint64_t* by_pattern) {
-  uint64_t seen = 0;
-  for (int64_t i = 0; i + 8 <= n; i += 8) {
-    uint64_t w;
-    std::memcpy(&w, bytes + i, 8);
-    seen |= w ^ (w << 1);  // bits 7, 6, 5 of a byte are equal
+  void add_up() {
+    const int values = high_ - low_ + 1;
+    if (values <= 0) return;
+    uint64_t sums[256] = {};
+    for (int a = 0; a < values; ++a) {
+      const uint32_t* row = pairs_.get() + 256 * a;
+      uint64_t sum = 0;
+      for (int b = 0; b < values; ++b) {
+        sum += row[b];
+        sums[b] += row[b];
+      }
+      sums[a] += sum;
+    }
+    for (int v = 0; v < values; ++v) by_pattern_[uint8_t(low_ + v) ^ kSign] += sums[v];
   }
-  if ((seen & 0xC0C0C0C0C0C0C0C0u) != 0) return false;
-  for (int64_t i = n / 8 * 8; i < n; ++i)
-    if (uint8_t(bytes[i] + 32) > 63) return false;
-  uint32_t pairs[4096] = {};
-  const int64_t words = n / 2;
-  for (int64_t i = 0; i < words; ++i) {
-    uint16_t w;
-    std::memcpy(&w, bytes + 2 * i, 2);
-    ++pairs[(w & 0x3F) | (w >> 2 & 0xFC0)];
-  }
-  uint64_t by_six_bits[64] = {};
-  for (uint32_t p = 0; p < 4096; ++p) {
-    by_six_bits[p & 63] += pairs[p];
-    by_six_bits[p >> 6] += pairs[p];
-  }
-  if (n & 1) ++by_six_bits[bytes[n - 1] & 63];
-  for (uint32_t v = 0; v < 64; ++v) by_pattern[uint8_t((v ^ 32) - 32)] += by_six_bits[v];
-  return true;
-}
 
-// counts by bit pattern; n below 2^32
+  uint64_t* by_pattern_;
+  std::unique_ptr<uint32_t[]> pairs_;
+  uint8_t low_ = 255, high_ = 0;
+};
+
+// Counts by bit pattern; n below 2^32.
 void count_bytes(const uint8_t* bytes, int64_t n, uint64_t* by_pattern) {
-  constexpr int64_t kBlock = 1 << 16;  // stays in the cache between the look and the count
-  if (n > 4096 && n < kPairedFrom) {
-    for (int64_t begin = 0; begin < n; begin += kBlock) {
-      const int64_t size = std::min(kBlock, n - begin);
-      if (!count_six_bits(bytes + begin, size, by_pattern)) count_any_bytes(bytes + begin, size, by_pattern);
-    }
-    return;
-  }
-  count_any_bytes(bytes, n, by_pattern);
+  constexpr int64_t kPairedFrom = 8192;
+  if (n >= kPairedFrom) return PairCounter(by_pattern).count(bytes, n);
+  uint32_t tables[4][256] = {};
+  int64_t i = 0;
+  for (; i + 4 <= n; i += 4)
+    for (int k = 0; k < 4; ++k) ++tables[k][bytes[i + k]];
+  for (; i < n; ++i) ++tables[0][bytes[i]];
+  for (int v = 0; v < 256; ++v) by_pattern[v] += uint64_t{tables[0][v]} + tables[1][v] + tables[2][v] + tables[3][v];
 }
 
 // Index of a bit pattern in counts: signed values start in the middle.

@@ -12,13 +12,10 @@ namespace {
 
 using format::kSlots;
 using Wide = unsigned __int128;
-constexpr Wide kNoGain = ~Wide{0};
+constexpr uint64_t kFewSymbols = uint64_t{1} << 16;
 constexpr uint64_t kManySymbols = uint64_t{1} << 18;  // from here on the finest unit pays
 
-// Bits * 2^32 that one more slot saves a symbol.
-Wide gain(uint64_t count, uint16_t freq) { return Wide{count} * (log2_table()[freq + 1u] - log2_table()[freq]); }
-
-// freq[i] ~ counts[i] / total * all_slots, at least 1: those that would fall below 1 get 1, the others share what is left.
+// freq[i] ~ counts[i] / total * all_slots, at least 1: those that would fall below 1 get 1, the others share what is left. The counts sum to at most 2^48.
 void proportional(const uint64_t* counts, int n, uint16_t* freq, int all_slots) {
   uint64_t total = 0;
   for (int i = 0; i < n; ++i) total += counts[i];
@@ -30,12 +27,12 @@ void proportional(const uint64_t* counts, int n, uint16_t* freq, int all_slots) 
     const int share_slots = slots;
     shared = 0, slots = all_slots, forced = 0;
     for (int i = 0; i < n; ++i) {
-      if (share_total == 0 || Wide{counts[i]} * unsigned(share_slots) < share_total) {
+      if (share_total == 0 || counts[i] * unsigned(share_slots) < share_total) {
         freq[i] = 1;
         ++forced;
         --slots;
       } else {
-        freq[i] = uint16_t((Wide{counts[i]} * unsigned(2 * share_slots) + share_total) / (Wide{share_total} * 2));  // to the nearest
+        freq[i] = uint16_t((counts[i] * unsigned(2 * share_slots) + share_total) / (share_total * 2));  // to the nearest
         shared += counts[i];
       }
     }
@@ -43,7 +40,8 @@ void proportional(const uint64_t* counts, int n, uint16_t* freq, int all_slots) 
   }
 }
 
-// Frequencies with the gain of one more, and the loss of one less, at hand for each.
+// Frequencies with the gain of one more, and the loss of one less, at hand for each. Gain holds counts times 2^32.
+template <class Gain>
 class Exchange {
  public:
   Exchange(const uint64_t* counts, uint16_t* freq, int n) : counts_(counts), freq_(freq), n_(n), up_(size_t(n)), down_(size_t(n)) {
@@ -59,7 +57,7 @@ class Exchange {
   int best_decrement() const {  // -1 if all are 1
     int best = -1;
     for (int i = 0; i < n_; ++i)
-      if (down_[size_t(i)] != kNoGain && (best < 0 || down_[size_t(i)] < down_[size_t(best)])) best = i;
+      if (down_[size_t(i)] != kNone && (best < 0 || down_[size_t(i)] < down_[size_t(best)])) best = i;
     return best;
   }
   void add(int i, int step) {
@@ -69,15 +67,34 @@ class Exchange {
   bool helps(int up, int down) const { return down >= 0 && up != down && up_[size_t(up)] > down_[size_t(down)]; }
 
  private:
+  static constexpr Gain kNone = ~Gain{0};
+  // Bits * 2^32 that one slot more than freq saves.
+  static Gain gain(uint64_t count, uint16_t freq) { return Gain{count} * (log2_table()[freq + 1u] - log2_table()[freq]); }
   void update(int i) {
     up_[size_t(i)] = gain(counts_[i], freq_[i]);
-    down_[size_t(i)] = freq_[i] < 2 ? kNoGain : gain(counts_[i], uint16_t(freq_[i] - 1));
+    down_[size_t(i)] = freq_[i] < 2 ? kNone : gain(counts_[i], uint16_t(freq_[i] - 1));
   }
   const uint64_t* counts_;
   uint16_t* freq_;
   int n_;
-  std::vector<Wide> up_, down_;
+  std::vector<Gain> up_, down_;
 };
+
+// Adds, removes and moves slots until their sum is right and no move helps.
+template <class Gain>
+void exchange_slots(const uint64_t* counts, int n, uint16_t* freq, int slots) {
+  Exchange<Gain> exchange(counts, freq, n);
+  int sum = 0;
+  for (int i = 0; i < n; ++i) sum += freq[i];
+  for (; sum < slots; ++sum) exchange.add(exchange.best_increment(), 1);
+  for (; sum > slots; --sum) exchange.add(exchange.best_decrement(), -1);
+  for (;;) {
+    const int up = exchange.best_increment(), down = exchange.best_decrement();
+    if (!exchange.helps(up, down)) return;
+    exchange.add(up, 1);
+    exchange.add(down, -1);
+  }
+}
 
 // A lower bound, to 0.1 %, of the bits that any order-0 code takes; by integer arithmetic.
 uint64_t entropy_bits(const uint64_t* counts, int values, uint64_t total) {
@@ -147,17 +164,9 @@ FrequencyTable single_value_table(int32_t value, format::SymbolType type) {
 
 void normalize(const uint64_t* counts, int n, uint16_t* freq, int slots) {
   proportional(counts, n, freq, slots);
-  Exchange exchange(counts, freq, n);
-  int sum = 0;
-  for (int i = 0; i < n; ++i) sum += freq[i];
-  for (; sum < slots; ++sum) exchange.add(exchange.best_increment(), 1);
-  for (; sum > slots; --sum) exchange.add(exchange.best_decrement(), -1);
-  for (;;) {
-    const int up = exchange.best_increment(), down = exchange.best_decrement();
-    if (!exchange.helps(up, down)) return;
-    exchange.add(up, 1);
-    exchange.add(down, -1);
-  }
+  const uint64_t largest = *std::max_element(counts, counts + n);
+  if (largest < uint64_t{1} << 31) exchange_slots<uint64_t>(counts, n, freq, slots);
+  else exchange_slots<Wide>(counts, n, freq, slots);
 }
 
 FrequencyTable build_table(const uint64_t* counts, format::SymbolType type) {
@@ -189,6 +198,7 @@ FrequencyTable build_table(const uint64_t* counts, format::SymbolType type) {
   std::stable_sort(by_count.begin(), by_count.end(), [&](int x, int y) { return counts[x] < counts[y]; });
 
   Candidate best;
+  int start = -1;
   auto try_shift = [&](int shift) {
     // Escaping the `rare` rarest of the window: only what would get less than two units is worth a trial.
     const unsigned units = unsigned(kSlots >> shift);
@@ -214,15 +224,25 @@ FrequencyTable build_table(const uint64_t* counts, format::SymbolType type) {
       }
       if (c.bits < best.bits) best = c;
     };
-    // The length is nearly convex in `rare`: a coarse look, then halves around the best.
-    int stride = std::max(1, max_rare / 6);
-    for (int rare = 0; rare <= max_rare; rare += stride) consider(rare);
-    for (; stride > 1;) {
-      stride = (stride + 1) / 2;
+    // The length is nearly convex in `rare`: look around where the best is most often, or was in units half as large.
+    if (start < 0)
+      for (start = 0; start < max_rare && Wide{counts[by_count[size_t(start)]]} * units * 5 < Wide{total} * 3;) ++start;
+    best_rare = std::min(start, max_rare);
+    consider(best_rare);
+    if (total < kFewSymbols) {  // then the form of the table decides as well
+      const int middle = best_rare;
+      consider(middle / 2);
+      consider((middle + max_rare + 1) / 2);
+    }
+    for (int stride = std::max(1, max_rare / 6);;) {
       const int centre = best_rare;
       consider(centre - stride);
       consider(centre + stride);
+      if (stride == 1 && best_rare == centre) break;
+      stride = (stride + 1) / 2;
     }
+    for (int rare = 0; rare <= max_rare && best_bits == ~uint64_t{0}; ++rare) consider(rare);  // none of these was legal
+    start = best_rare;
     return best_bits;
   };
   // Few symbols do not justify fine frequencies: with n symbols a unit of about 4096 / n slots says all that their counts do.

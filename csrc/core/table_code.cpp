@@ -57,15 +57,17 @@ Prediction best_prediction(const FrequencyTable& table, int* bits) {
   constexpr int kAdjustments = 2 * kAdjustBias;
   int direct_all[kAdjustments] = {}, direct_rest[kAdjustments] = {}, mirrored[kAdjustments] = {};
   for (int i = 0; i + 1 < table.core_size; ++i) {
-    auto add = [&](int value, int* to) {
-      const uint32_t z = fold_around(table.freq[size_t(i)], value);
-      for (int k = 0; k < kAdjustments; ++k) to[k] += exp_golomb_bits(z, residual_order(value, k - kAdjustBias));
-    };
-    const int value = predict(i > 0 ? table.freq[size_t(i - 1)] : 0, i > 1 ? table.freq[size_t(i - 2)] : 0);
-    add(value, direct_all);
+    auto cost = [&](int value, int k) { return exp_golomb_bits(fold_around(table.freq[size_t(i)], value), residual_order(value, k - kAdjustBias)); };
     const int64_t opposite = -2 * int64_t(table.first_value) - i;
-    if (opposite >= 0 && opposite < i) add(table.freq[size_t(opposite)], mirrored);
-    else add(value, direct_rest);
+    const bool has_opposite = opposite >= 0 && opposite < i;
+    const int value = predict(i > 0 ? table.freq[size_t(i - 1)] : 0, i > 1 ? table.freq[size_t(i - 2)] : 0);
+    for (int k = 0; k < kAdjustments; ++k) {
+      const int bits = cost(value, k);
+      direct_all[k] += bits;
+      direct_rest[k] += has_opposite ? 0 : bits;
+    }
+    if (!has_opposite) continue;
+    for (int k = 0; k < kAdjustments; ++k) mirrored[k] += cost(table.freq[size_t(opposite)], k);
   }
   auto best = [](const int* b) { return int(std::min_element(b, b + kAdjustments) - b); };
   const int all = best(direct_all), rest = best(direct_rest), mirror = best(mirrored);
