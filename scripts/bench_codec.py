@@ -32,7 +32,7 @@ from torch_ans.analyze import order0_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPI_FOLDER = ROOT / "build" / "bench" / "torch-ans"
-OUR_OPERATIONS = ("encode", "encode_counted", "encode_joined", "decode", "decode_bf16", "decode_new")
+OUR_OPERATIONS = ("encode", "encode_counted", "decode", "decode_bf16", "decode_each", "decode_new")
 
 
 def progress(text: str) -> None:
@@ -127,7 +127,7 @@ def ratios(results: dict[str, dict[str, Any]], ours: set[str]) -> dict[str, Any]
 
 def print_results(title: str, results: dict[str, dict[str, Any]], relative: dict[str, Any]) -> None:
     print(f"\n{title}")
-    heads = ("bytes", "bits/w", "over min", "encode", "+count", "+join", "decode", "to bf16", "to new")
+    heads = ("bytes", "bits/w", "over min", "encode", "+count", "decode", "to bf16", "each", "to new")
     print(f"  {'GB/s of symbols':26}" + "".join(f"{head:>11}" for head in heads))
     for name, r in results.items():
         speeds = "".join(f"{r['gb_per_s'][op]:11.4f}" if op in r["gb_per_s"] else " " * 11 for op in OUR_OPERATIONS)

@@ -113,3 +113,13 @@ def _(stream, out):
 @torch.library.register_fake("ans::stream_layout")
 def _(stream, numel, symbol_dtype):
     return stream.new_empty((5,), dtype=torch.int64), stream.new_empty((_dynamic(), 2), dtype=torch.int32)
+
+
+@torch.library.register_fake("ans::decode_streams_out")
+def _(streams, out):
+    return None
+
+
+@torch.library.register_fake("ans::decode_streams_dequantize_out")
+def _(streams, scale, exponent, symbol_dtype, out):
+    return None

@@ -197,6 +197,25 @@ def decode_stream_out(stream: Tensor, out: Tensor) -> Tensor:
     return out
 
 
+def decode_streams_out(streams: Sequence[Tensor], out: Sequence[Tensor]) -> Sequence[Tensor]:
+    """`decode_stream_out` of many streams in one call, which is faster than one after another: their chunks are decoded side by side. Each tensor of
+    `out` is contiguous, has its stream's size and the dtype of its symbols; `out` is returned. After an error the contents of all are undefined."""
+    with translate():
+        torch.ops.ans.decode_streams_out(streams, out)
+    return out
+
+
+def decode_streams_dequantize_out(
+    streams: Sequence[Tensor], scale: Sequence[Tensor], exponent: Sequence[Tensor], symbol_dtype: torch.dtype, out: Sequence[Tensor]
+) -> Sequence[Tensor]:
+    """`dequantize` of many streams in one call, without the symbols in between: `out[i]` (contiguous; float32, bfloat16 or float16, the last dimension
+    is a row) receives the weights of `streams[i]` with the row scales `scale[i]` and the exponent `exponent[i]`; `out` is returned. After an error the
+    contents of all are undefined."""
+    with translate():
+        torch.ops.ans.decode_streams_dequantize_out(streams, scale, exponent, symbol_dtype, out)
+    return out
+
+
 def cpu_backend(name: str = "") -> str:
     """Name of the CPU backend in use (avx512, avx2 or scalar) after selecting `name`; "best" takes the best again. For tests and benchmarks:
     all backends produce the same bytes. The environment variable TORCH_ANS_BACKEND sets the first choice."""

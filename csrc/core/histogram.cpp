@@ -44,16 +44,25 @@ class PairCounter {
   static constexpr uint8_t kSign = 128;
 
   void count_block(const uint8_t* bytes, int64_t n) {
-    uint8_t low = 255, high = 0;
-    for (int64_t i = 0; i < n; ++i) {
-      const uint8_t v = bytes[i] ^ kSign;
-      low = std::min(low, v);
-      high = std::max(high, v);
+    uint8_t low[64], high[64];
+    std::memset(low, 255, sizeof low);
+    std::memset(high, 0, sizeof high);
+    auto look = [&](int64_t at, int l) {
+      const uint8_t v = bytes[at + l] ^ kSign;
+      low[l] = std::min(low[l], v);
+      high[l] = std::max(high[l], v);
+    };
+    int64_t begin = 0;
+    for (; begin + 64 <= n; begin += 64) {
+      __builtin_prefetch(bytes + begin + 2048);
+      for (int l = 0; l < 64; ++l) look(begin, l);
     }
-    if (low < low_ || high > high_) {
+    for (; begin < n; ++begin) look(begin, 0);
+    const uint8_t lowest = *std::min_element(low, low + 64), highest = *std::max_element(high, high + 64);
+    if (lowest < low_ || highest > high_) {
       add_up();
-      low_ = std::min(low, low_);
-      high_ = std::max(high, high_);
+      low_ = std::min(lowest, low_);
+      high_ = std::max(highest, high_);
       std::memset(pairs_.get(), 0, size_t(high_ - low_ + 1) * 256 * sizeof(uint32_t));
     }
     constexpr uint64_t kEach = 0x0101010101010101u;

@@ -118,19 +118,22 @@ class SeedChooser {
   // One symbol more. False when no longer tail can be better.
   bool fine_step() {
     if (moved_ == limit_) return false;
-    payload_ -= seed_exponent(cost_[(n_ - moved_ - 1) % format::kLanes], margin_);
-    payload_ += seed_exponent(move_to_tail(), margin_);
+    payload_ -= seed_exponent(lane_cost(1), margin_);
+    move_to_tail();
+    payload_ += seed_exponent(lane_cost(), margin_);
     const int waste = payload_ - tail_.bits();
     if (tail_.bits() > 31 * format::kLanes) return false;
     if (waste >= 0 && waste < certain_.waste) keep(certain_, waste);
     if (waste + kExpectedGain >= 0 && waste + kExpectedGain < likely_.waste) keep(likely_, waste + kExpectedGain);
     return certain_.waste != 0 || likely_.waste != 0;
   }
-  Seeds seeds() const {
+  Seeds seeds() {
     Seeds seeds;
-    for (const Best* best : {&likely_, &certain_}) {
-      seeds.tail = best->symbols;
-      if (deal_tail_bits(ReversedTail(best->y, tail_, best->words), best->cost, margin_, seeds.states)) break;
+    for (const Best& best : {likely_, certain_}) {  // their symbols, and no others, move
+      for (; moved_ > best.symbols; --moved_) lane_cost() = uint16_t(lane_cost() + table_->cost[index_[n_ - moved_]]);
+      for (; moved_ < best.symbols; ++moved_) lane_cost(1) = uint16_t(lane_cost(1) - table_->cost[index_[n_ - moved_ - 1]]);
+      seeds.tail = best.symbols;
+      if (deal_tail_bits(ReversedTail(best.y, tail_, best.words), cost_, margin_, seeds.states)) break;
     }
     return seeds;
   }
@@ -140,7 +143,6 @@ class SeedChooser {
     int symbols, waste;
     uint32_t y;
     int words;
-    uint16_t cost[format::kLanes];
   };
   void sum_exponents() {
     payload_ = 0;
@@ -148,15 +150,13 @@ class SeedChooser {
   }
   void keep(Best& best, int waste) {
     best.symbols = moved_, best.waste = waste, best.y = tail_.state(), best.words = tail_.word_count();
-    std::memcpy(best.cost, cost_, sizeof best.cost);
   }
-  // Returns what is left of the cost of its lane.
-  uint16_t move_to_tail() {
+  // Cost of the lane of the symbol that was moved last, or that is `next` symbols before it.
+  uint16_t& lane_cost(int next = 0) { return cost_[(n_ - moved_ - next) % format::kLanes]; }
+  void move_to_tail() {
     const int64_t i = n_ - ++moved_;
     tail_.push(index_[i], raw_ != nullptr ? raw_[i] : uint16_t(0));
-    uint16_t& lane_cost = cost_[i % format::kLanes];
-    lane_cost = uint16_t(lane_cost - table_->cost[index_[i]]);
-    return lane_cost;
+    lane_cost() = uint16_t(lane_cost() - table_->cost[index_[i]]);
   }
 
   const EncodeTable* table_;

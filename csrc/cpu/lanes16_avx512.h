@@ -284,6 +284,7 @@ ANS_NOINLINE IndexResult index_bytes_of(const EncodeTable& t, const uint8_t* sym
   __mmask64 bad = 0;
   int64_t i = 0;
   for (; i + 64 <= n; i += 64) {
+    _mm_prefetch(reinterpret_cast<const char*>(symbols + i + 2048), _MM_HINT_T0);
     const __m512i symbol = _mm512_loadu_si512(symbols + i), u = _mm512_sub_epi8(symbol, first_value);
     const __m512i k = kDense ? _mm512_mask_mov_epi8(u, _mm512_cmpgt_epu8_mask(u, last), missing)
                              : _mm512_mask_blend_epi8(_mm512_movepi8_mask(u), _mm512_permutex2var_epi8(map[0], u, map[1]), _mm512_permutex2var_epi8(map[2], u, map[3]));

@@ -27,6 +27,7 @@ class Contender:
 
     def __init__(self) -> None:
         self.operations: dict[str, Callable[[int], object]] = {}  # each works on the piece with the given number
+        self.operations_on_all: dict[str, Callable[[], object]] = {}  # each works on all pieces in one call
         self.sizes: list[int] = []  # symbols of every piece
 
     def load(self, matrices: Sequence[Matrix], threads: int) -> None:
@@ -46,13 +47,17 @@ class Contender:
 
     def unload(self) -> None:
         """Give back the memory that `load` took."""
-        self.operations, self.sizes = {}, []
+        self.operations, self.operations_on_all, self.sizes = {}, {}, []
 
     def close(self) -> None:
         """Called once, at the end."""
 
     def run(self, operation: str, threads: int) -> float:
         """Seconds of one operation on all pieces."""
+        if operation in self.operations_on_all:
+            begin = time.perf_counter()
+            self.operations_on_all[operation]()
+            return time.perf_counter() - begin
         work, pieces = self.operations[operation], range(len(self.sizes))
         if threads == 1:
             begin = time.perf_counter()
@@ -90,7 +95,7 @@ def measure(
                 continue
             progress(f"round {number + 1} of {rounds}, {threads} thread{'s' * (threads > 1)}: {contender.name}")
             contender.activate()
-            for operation in contender.operations:
+            for operation in (*contender.operations, *contender.operations_on_all):
                 seconds = contender.run(operation, threads)
                 spent[contender.name] += seconds
                 best[contender.name][operation] = min(seconds, best[contender.name].get(operation, seconds))

@@ -15,9 +15,9 @@ from .weights import Matrix
 
 
 class Ours(Contender):
-    """Operations: `encode` with given tables; `encode_counted` from the symbols alone, to the parts of a stream; `encode_joined` the same
-    to one buffer; all three allocate their output. `decode` and `decode_bf16` from a stream, reading its table and directory, into buffers
-    that exist already; `decode_new` into a new tensor."""
+    """Operations: `encode` with given tables; `encode_counted` from the symbols alone to a stream; both allocate their output, tensor after
+    tensor. `decode` and `decode_bf16` all streams in one call, reading their tables and directories, into buffers that exist already;
+    `decode_each` the same in a call per tensor; `decode_new` into new tensors, in a call each."""
 
     ours = True
 
@@ -38,18 +38,17 @@ class Ours(Contender):
         self.sizes = [matrix.symbols.numel() for matrix in matrices]
         # Chunks as compress_model cuts them.
         self.chunks = [records.chunk_length(m.symbols.numel(), m.symbols.shape[-1], self.chunk_symbols) for m in matrices]
-        self.prefixes = [self._prefix(i) for i in range(len(matrices))]
+        self.tables = [ops.build_table(ops.histogram(m.symbols)[0], m.symbols.dtype) for m in matrices]
         self.streams: list[Any] = [None] * len(matrices)
         self.decoded = [torch.zeros_like(matrix.symbols) for matrix in matrices]
         self.weights = [torch.zeros_like(matrix.symbols, dtype=torch.bfloat16) for matrix in matrices]
         self.operations = {
             "encode": self._encode,
             "encode_counted": self._encode_counted,
-            "encode_joined": self._encode_joined,
-            "decode": self._decode,
+            "decode_each": self._decode_each,
             "decode_new": self._decode_new,
-            "decode_bf16": self._decode_bf16,
         }
+        self.operations_on_all = {"decode": self._decode, "decode_bf16": self._decode_bf16}
 
     def unload(self) -> None:
         super().unload()
@@ -61,47 +60,33 @@ class Ours(Contender):
     def run(self, operation: str, threads: int) -> float:
         return super().run(operation, 1)  # the operators bring their own threads: torch's
 
-    def _prefix(self, i: int) -> torch.Tensor:
-        symbols = self.matrices[i].symbols
-        return ops.stream_prefix(ops.histogram(symbols)[0], symbols.dtype, self.chunks[i])
-
     def _encode(self, i: int) -> object:
-        return streams.encode_piece(self.matrices[i].symbols, self.prefixes[i], self.chunks[i])
+        return ops.encode(self.matrices[i].symbols, self.tables[i], self.chunks[i])
 
-    def _encode_counted(self, i: int) -> object:
-        prefix = self._prefix(i)
-        return streams.assemble_stream(prefix, [streams.encode_piece(self.matrices[i].symbols, prefix, self.chunks[i])])
-
-    def _encode_joined(self, i: int) -> None:
+    def _encode_counted(self, i: int) -> None:
         self.streams[i] = None
         self.streams[i] = torch_ans.encode_stream(self.matrices[i].symbols, self.chunks[i])
 
-    def _parts(self, i: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
-        """Payload, directory, table and chunk size of a stream."""
-        stream = self.streams[i]
-        layout, directory = ops.stream_layout(stream, self.sizes[i], torch.int8)
-        model, chunk_symbols, table_begin, table_end, payload_begin = layout.tolist()
-        if model in (streams.Model.RAW, streams.Model.CONSTANT):
-            raise SystemExit(f"{self.matrices[i].name} is not worth coding: decoding it would prove nothing")
-        return stream[payload_begin:], directory, stream[table_begin:table_end], chunk_symbols
+    def _decode(self) -> None:
+        ops.decode_streams_out(self.streams, self.decoded)
 
-    def _decode(self, i: int) -> None:
+    def _decode_bf16(self) -> None:
+        scales, exponents = [m.scale for m in self.matrices], [m.exponent for m in self.matrices]
+        ops.decode_streams_dequantize_out(self.streams, scales, exponents, torch.int8, self.weights)
+
+    def _decode_each(self, i: int) -> None:
         ops.decode_stream_out(self.streams[i], self.decoded[i])
 
     def _decode_new(self, i: int) -> object:
         return torch_ans.decode_stream(self.streams[i], self.sizes[i], torch.int8)
 
-    def _decode_bf16(self, i: int) -> None:
-        payload, directory, table, chunk_symbols = self._parts(i)
-        matrix = self.matrices[i]
-        ops.decode_dequantize_out(
-            payload, directory, table, matrix.scale, matrix.exponent, chunk_symbols, torch.int8, self.weights[i]
-        )
-
     def coded_bytes(self) -> int:
         return sum(stream.numel() for stream in self.streams)
 
     def check(self) -> bool:
+        coded = {streams.stream_model(stream) for stream in self.streams}
+        if coded & {streams.Model.RAW, streams.Model.CONSTANT}:
+            raise SystemExit("a tensor is not worth coding: decoding it would prove nothing")
         return all(
             torch.equal(symbols, matrix.symbols) and torch.equal(weight, torch_ans.dequantize(*matrix[1:], torch.bfloat16))
             for symbols, weight, matrix in zip(self.decoded, self.weights, self.matrices)
