@@ -29,7 +29,19 @@ void make_slot_form(const AliasTable& alias, DecodeTable* out) {
 }
 
 void make_parts(const AliasTable& alias, EncodeTable* out) {
-  int parts = 0;
+  // The buckets with an alias part, by alias, then bucket.
+  uint8_t bucket_of[64], first_part[65] = {}, next_part[64];
+  auto has_part = [&](size_t b) { return alias.divider[b] != alias.width; };
+  for (size_t b = 0; b < 64; ++b)
+    if (has_part(b)) ++first_part[alias.alias[b] + 1];
+  for (size_t s = 0; s < 64; ++s) {
+    first_part[s + 1] = uint8_t(first_part[s + 1] + first_part[s]);
+    next_part[s] = first_part[s];
+  }
+  for (size_t b = 0; b < 64; ++b)
+    if (has_part(b)) bucket_of[next_part[alias.alias[b]]++] = uint8_t(b);
+
+  const int parts = first_part[64];
   uint32_t position = 0;
   uint32_t ends[64];
   for (size_t s = 0; s < 64; ++s) {
@@ -40,11 +52,11 @@ void make_parts(const AliasTable& alias, EncodeTable* out) {
     out->own[s] = uint8_t(alias.divider[s]);
     out->excess[s] = uint16_t(position - alias.divider[s]);
     out->normalize_shift[s] = uint16_t(normalize_shift);
-    for (size_t b = 0; b < 64; ++b) {
-      if (alias.divider[b] == alias.width || alias.alias[b] != s) continue;
-      out->part_slot[parts] = uint16_t(b * size_t(alias.width) + alias.divider[b] - position);
+    for (int p = first_part[s]; p < first_part[s + 1]; ++p) {
+      const size_t b = bucket_of[p];
+      out->part_slot[p] = uint16_t(b * size_t(alias.width) + alias.divider[b] - position);
       position += uint32_t(alias.width - alias.divider[b]);
-      ends[parts++] = position;
+      ends[p] = position;
     }
   }
   for (int p = 0; p < 64 + 32; ++p) out->part_end[p] = uint16_t(p + 1 < parts ? ends[p] : 0xFFFF);

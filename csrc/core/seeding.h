@@ -41,25 +41,23 @@ struct Seeds {
 class ReversedTail {
  public:
   ReversedTail(uint32_t y, const TailEncoder& tail, int words) : size_(bit_length(y) + format::kWordBits * words) {
-    for (int i = 0; i < words; ++i) words_[i] = tail.word(i);  // the first word that was spilled is read last
-    words_[words] = uint16_t(y);
-    words_[words + 1] = uint16_t(y >> 16);
-    words_[words + 2] = words_[words + 3] = 0;
-    end_ = words + 2;
+    const int used = std::min(words, kWords - 4);  // never less than `words`: see fine_step()
+    for (int i = 0; i < used; ++i) words_[i] = tail.word(i);  // the first word that was spilled is read last
+    words_[used] = uint16_t(y);
+    words_[used + 1] = uint16_t(y >> 16);
   }
-  // Bits [position, position + bits), the one at `position` lowest; bits <= 32.
+  // Bits [position, position + bits), the one at `position` lowest; bits <= 32, position at most 31 per lane.
   uint32_t get(int position, int bits) const {
-    const int word = position / format::kWordBits;
-    if (word >= end_) return 0;
-    uint64_t v = 0;
-    for (int k = 0; k < 3 && word + k < end_; ++k) v |= uint64_t{words_[word + k]} << (format::kWordBits * k);
+    uint64_t v;
+    std::memcpy(&v, words_ + position / format::kWordBits, sizeof v);  // little-endian, as all hosts here
     return uint32_t(v >> position % format::kWordBits & ((uint64_t{1} << bits) - 1));
   }
   int size() const { return size_; }
 
  private:
-  uint16_t words_[2 * format::kLanes + 8];
-  int size_, end_;
+  static constexpr int kWords = 2 * format::kLanes + 8;
+  uint16_t words_[kWords] = {};
+  int size_;
 };
 
 // Deals the tail bits to the lanes, the last lane first. Each lane takes one bit more than seed_exponent() says where its payload turns out small enough: that is
@@ -68,14 +66,12 @@ inline bool deal_tail_bits(const ReversedTail& bits, const uint16_t* cost, uint1
   int position = 0;
   for (int lane = format::kLanes - 1; lane >= 0; --lane) {
     int e = seed_exponent(cost[lane], margin);
-    if (e < 31) {
-      const uint32_t payload = bits.get(position, e + 1);
-      // Room in bits * 4096 that e + 1 leaves for log2 of 1.payload; the look-up rounds down by less than 1/1000 bit.
-      const int room = (16 << kCostFraction) - margin - int(uint16_t(cost[lane] + ((e + 1) << kCostFraction)));
-      const uint32_t mantissa = (1u << (format::kProbBits - 1)) | payload >> (e + 1 - (format::kProbBits - 1));
-      const int log2_mantissa = int(log2_table()[mantissa] >> (kLog2FractionBits - kCostFraction)) - ((format::kProbBits - 1) << kCostFraction);
-      if (log2_mantissa < room) ++e;
-    }
+    const uint32_t payload = bits.get(position, e + 1);
+    // Room in bits * 4096 that e + 1 leaves for log2 of 1.payload; the look-up rounds down by less than 1/1000 bit.
+    const int room = (16 << kCostFraction) - margin - int(uint16_t(cost[lane] + ((e + 1) << kCostFraction)));
+    const uint32_t mantissa = (1u << (format::kProbBits - 1)) | (payload >> (e + 1 - (format::kProbBits - 1)) & ((1u << (format::kProbBits - 1)) - 1));
+    const int log2_mantissa = int(log2_table()[mantissa] >> (kLog2FractionBits - kCostFraction)) - ((format::kProbBits - 1) << kCostFraction);
+    e += int(log2_mantissa < room) & int(e < 31);  // no branch: it would be as good as random
     states[lane] = 1u << e | bits.get(position, e);
     position += e;
   }
