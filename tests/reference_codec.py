@@ -14,7 +14,7 @@ LANES = 32
 PROB_BITS = 12
 SLOTS = 1 << PROB_BITS
 STATE_LOWER_BOUND = 1 << 16
-MAX_CHUNK_SYMBOLS = 1 << 20
+MAX_CHUNK_SYMBOLS = 1 << 22
 MAX_TAIL = 1024
 MAX_LEADING_ZEROS = 24
 
@@ -76,7 +76,7 @@ def decode_order0(body: bytes, numel: int, symbol_type: str, several: bool) -> l
 def read_varint(body: bytes) -> tuple[int, int]:
     """chunk_symbols, and the position behind it."""
     value = 0
-    for at in range(3):
+    for at in range(4):
         check(at < len(body), "StreamTruncated")
         value |= (body[at] & 127) << 7 * at
         if body[at] < 128:

@@ -38,6 +38,13 @@ def test_every_backend_decodes_what_every_backend_encodes(kind: str, every_backe
                 assert torch.equal(streams.decode_stream(first, n, symbols.dtype), symbols), (name, n, chunk_symbols, seed)
 
 
+def test_the_longest_chunks() -> None:
+    symbols = bell((1 << 22) + 100_000, 3.0, torch.int8, 1)
+    for chunk_symbols in (1 << 22, (1 << 21) + 32):
+        stream = streams.encode_stream(symbols, chunk_symbols)
+        assert torch.equal(streams.decode_stream(stream, symbols.numel(), torch.int8), symbols)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_reference_decoder_agrees(kind: str) -> None:
     for n in (0, 1, 33, 1025, 7000):

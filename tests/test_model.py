@@ -205,7 +205,7 @@ def test_decoding_to_another_dtype_rounds_once():
     [
         ({"bits": 1}, "bits is 1"), ({"bits": 9}, "bits is 9"), ({"bits": 6.0}, "bits is 6.0"), ({"bits": True}, "bits is True"),
         ({"clip_sigmas": 0}, "positive"), ({"clip_sigmas": math.nan}, "positive"), ({"clip_sigmas": "max"}, "absmax"),
-        ({"chunk_symbols": 0}, "chunk_symbols"), ({"chunk_symbols": (1 << 20) + 1}, "chunk_symbols"),
+        ({"chunk_symbols": 0}, "chunk_symbols"), ({"chunk_symbols": (1 << 22) + 1}, "chunk_symbols"),
         ({"chunk_symbols": 1.5}, "chunk_symbols"),
         ({"select": lambda name, tensor: 9}, r"select\('w'\): bits is 9"),
         ({"select": lambda name, tensor: "yes"}, "bits is 'yes'"),

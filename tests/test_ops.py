@@ -10,7 +10,7 @@ from distributions import bell, outliers
 from torch.library import opcheck
 
 import torch_ans
-from torch_ans import errors, ops
+from torch_ans import errors, ops, streams
 
 O = torch.ops.ans  # noqa: E741
 
@@ -60,6 +60,11 @@ def samples() -> list[tuple[str, tuple]]:
         ("encode_stream", (q.symbols, 1500)),
         ("decode_stream", (stream, q.symbols.numel(), torch.int8)),
         ("decode_stream_out", (stream, torch.empty_like(q.symbols))),
+        ("decode_streams_out", ([stream, stream], [torch.empty_like(q.symbols), torch.empty_like(q.symbols)])),
+        (
+            "decode_streams_dequantize_out",
+            ([stream, stream], [q.scale] * 2, [q.exponent] * 2, torch.int8, [torch.empty(q.symbols.shape), torch.empty(q.symbols.shape).bfloat16()]),
+        ),
         ("pack_directory", (encoded.directory,)),
         ("stream_layout", (stream, q.symbols.numel(), torch.int8)),
     ]
@@ -224,6 +229,60 @@ def test_whole_rows_go_straight_to_weights(dtype: torch.dtype, every_backend: li
                     ops.decode_dequantize(damaged, e.directory, table, scale, exponent, shape, chunk, symbols.dtype, dtype)
 
 
+def many_streams() -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
+    """Matrices of symbols of all kinds, their streams, and row scales."""
+    symbols = [bell(96 * 70 * k, 2.0 + k, torch.int8, k).view(-1, 96) for k in range(1, 7)]
+    symbols += [outliers(64 * 150, 3.0, torch.int8, 8).view(-1, 64), bell(100 * 37, 40.0, torch.int8, 9).view(37, 100), bell(600, 4.0, torch.int8, 10).view(6, 100)]
+    symbols += [torch.full((40, 33), -3, dtype=torch.int8), torch.randint(-128, 128, (20, 50), dtype=torch.int8), torch.empty(0, 7, dtype=torch.int8)]
+    encoded = [torch_ans.encode_stream(s, 96 * (1 + 11 * i)) for i, s in enumerate(symbols)]
+    assert {streams.stream_model(e) for e in encoded} == set(streams.Model)
+    return symbols, encoded, [torch.logspace(-3, 2, s.shape[0]).half() for s in symbols]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_many_streams_at_once_give_what_they_give_alone(threads: int, every_backend: list[str]) -> None:
+    symbols, encoded, scales = many_streams()
+    exponents = [torch.tensor(i - 5, dtype=torch.int32) for i in range(len(symbols))]
+    dtypes = [(torch.float32, torch.bfloat16, torch.float16)[i % 3] for i in range(len(symbols))]
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        for name in every_backend:
+            ops.cpu_backend(name)
+            out = ops.decode_streams_out(encoded, [torch.full_like(s, 99) for s in symbols])
+            assert all(torch.equal(o, s) for o, s in zip(out, symbols)), name
+            for dtype in (torch.float32, torch.bfloat16, torch.float16, None):
+                weights = [torch.full(s.shape, 99, dtype=dtype or d) for s, d in zip(symbols, dtypes)]
+                ops.decode_streams_dequantize_out(encoded, scales, exponents, torch.int8, weights)
+                for w, s, scale, exponent in zip(weights, symbols, scales, exponents):
+                    assert torch.equal(w, ops.dequantize(s, scale, exponent, w.dtype)), (name, dtype)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_streams_of_other_symbol_types_at_once(every_backend: list[str]) -> None:
+    symbols = [bell(5000, 3.0, torch.uint8, 1), bell(9000, 300.0, torch.int16, 2), bell(7000, 5.0, torch.int8, 3), bell(8000, 9.0, torch.int16, 4)]
+    encoded = [torch_ans.encode_stream(s, 2000) for s in symbols]
+    for name in every_backend:
+        ops.cpu_backend(name)
+        assert all(torch.equal(o, s) for o, s in zip(ops.decode_streams_out(encoded, [torch.empty_like(s) for s in symbols]), symbols)), name
+    assert ops.decode_streams_out([], []) == []
+
+
+def test_of_many_streams_the_damaged_one_is_named() -> None:
+    symbols, encoded, scales = many_streams()
+    exponents = [torch.zeros((), dtype=torch.int32)] * len(symbols)
+    damaged = [e.clone() for e in encoded]
+    damaged[4][-40] ^= 1
+    with pytest.raises(errors.CorruptError, match="stream 4"):
+        ops.decode_streams_out(damaged, [torch.empty_like(s) for s in symbols])
+    with pytest.raises(errors.CorruptError, match="stream 4"):
+        ops.decode_streams_dequantize_out(damaged, scales, exponents, torch.int8, [torch.empty(s.shape) for s in symbols])
+    damaged[1] = damaged[1][:7]  # found before anything is decoded
+    with pytest.raises(errors.CorruptError, match="stream 1"):
+        ops.decode_streams_out(damaged, [torch.empty_like(s) for s in symbols])
+
+
 # ---- statistics and tables
 
 
@@ -294,6 +353,7 @@ def bad_calls() -> dict[str, tuple]:
     q, table, e = coded()
     n = q.symbols.numel()
     w, i8 = weight(), torch.zeros(4, dtype=torch.int8)
+    stream = torch_ans.encode_stream(q.symbols, 1500)
     return {
         "bits 1": (ops.quantize, w, 1),
         "bits 9": (ops.quantize, w, 9),
@@ -319,7 +379,7 @@ def bad_calls() -> dict[str, tuple]:
         "table symbol dtype": (ops.build_table, torch.zeros(256, dtype=torch.int64), torch.int32),
         "encode floats": (ops.encode, w, table),
         "chunk 0": (ops.encode, q.symbols, table, 0),
-        "chunk too long": (ops.encode, q.symbols, table, (1 << 20) + 1),
+        "chunk too long": (ops.encode, q.symbols, table, ops.MAX_CHUNK_SYMBOLS + 1),
         "table dtype": (ops.encode, q.symbols, table.float()),
         "table with more": (ops.encode, q.symbols, torch.cat([table, table])),
         "payload dtype": (ops.decode, e.payload.float(), e.directory, table, n, 1500, torch.int8),
@@ -333,6 +393,14 @@ def bad_calls() -> dict[str, tuple]:
         "out dtype": (ops.decode_out, *e, table, 1500, torch.empty(48, 100)),
         "out size": (ops.decode_out, *e, table, 1500, torch.empty(47, 10, dtype=torch.int8)),
         "out dtype, dequantized": (ops.decode_dequantize_out, *e, table, q.scale, q.exponent, 1500, torch.int8, torch.empty(48, 100).double()),
+        "fewer outs": (ops.decode_streams_out, [stream, stream], [torch.empty_like(q.symbols)]),
+        "outs not contiguous": (ops.decode_streams_out, [stream], [torch.empty(100, 48, dtype=torch.int8).t()]),
+        "outs dtype": (ops.decode_streams_out, [stream], [torch.empty(48, 100)]),
+        "streams dtype": (ops.decode_streams_out, [stream.float()], [torch.empty_like(q.symbols)]),
+        "fewer scales": (ops.decode_streams_dequantize_out, [stream] * 2, [q.scale], [q.exponent] * 2, torch.int8, [torch.empty(48, 100)] * 2),
+        "scales shape": (ops.decode_streams_dequantize_out, [stream], [q.scale[:5]], [q.exponent], torch.int8, [torch.empty(48, 100)]),
+        "weights dtype": (ops.decode_streams_dequantize_out, [stream], [q.scale], [q.exponent], torch.int8, [torch.empty(48, 100).double()]),
+        "weights not contiguous": (ops.decode_streams_dequantize_out, [stream], [q.scale], [q.exponent], torch.int8, [torch.empty(100, 48).t()]),
         "backend": (ops.cpu_backend, "mmx"),
     }
 

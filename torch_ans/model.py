@@ -102,7 +102,7 @@ def compress_model(
     select: which float tensors to quantize. A function of name and tensor says True, False, a number of bits, or None (then the
         size decides); a pattern (`*.weight`), or a sequence of them, picks tensors by name, and only these. Default: those of
         two or more dimensions and at least `min_quantized_numel` elements.
-    chunk_symbols: symbols per independently decodable chunk, about (1 ... 2**20). Fewer: more parallelism; more: about 10 bytes
+    chunk_symbols: symbols per independently decodable chunk, about (1 ... 2**22). Fewer: more parallelism; more: about 10 bytes
         saved per chunk.
     ties: the scales of integers that were quantized elsewhere: a mapping `{"w.q": "w.scale"}`, a pair of suffixes `(".q",
         ".scale")`, or a function from the name of a tensor to that of its scale or None. Both are kept exactly;

@@ -19,7 +19,7 @@ from .errors import translate
 #: Symbols per chunk unless the caller says otherwise: about 10 bytes of overhead for every 40 KB of int6 weights.
 DEFAULT_CHUNK_SYMBOLS = 65536
 #: The longest chunk that the bitstream allows.
-MAX_CHUNK_SYMBOLS = 1 << 20
+MAX_CHUNK_SYMBOLS = 1 << 22
 #: Default clip of `quantize` in multiples of a row's standard deviation, where one is wanted: wide enough that clipping costs nothing.
 DEFAULT_CLIP_SIGMAS = 12.85
 
@@ -106,7 +106,7 @@ def table_frequencies(table: Tensor, symbol_dtype: torch.dtype) -> TableInfo:
 
 
 def encode(symbols: Tensor, table: Tensor, chunk_symbols: int = DEFAULT_CHUNK_SYMBOLS) -> Encoded:
-    """rANS-encodes `symbols` (any shape, in row-major order), 32 lanes per chunk of `chunk_symbols` (1 … 2**20) symbols. Raises
+    """rANS-encodes `symbols` (any shape, in row-major order), 32 lanes per chunk of `chunk_symbols` (1 … 2**22) symbols. Raises
     SymbolNotInTableError if the table neither has a slot for a symbol nor an escape that reaches it."""
     with translate():
         return Encoded(*torch.ops.ans.encode(symbols, table, chunk_symbols))
@@ -201,7 +201,8 @@ def decode_streams_out(streams: Sequence[Tensor], out: Sequence[Tensor]) -> Sequ
     """`decode_stream_out` of many streams in one call, which is faster than one after another: their chunks are decoded side by side. Each tensor of
     `out` is contiguous, has its stream's size and the dtype of its symbols; `out` is returned. After an error the contents of all are undefined."""
     with translate():
-        torch.ops.ans.decode_streams_out(streams, out)
+        if streams or out:  # without a tensor there is no device to choose a kernel by
+            torch.ops.ans.decode_streams_out(streams, out)
     return out
 
 
@@ -212,7 +213,8 @@ def decode_streams_dequantize_out(
     is a row) receives the weights of `streams[i]` with the row scales `scale[i]` and the exponent `exponent[i]`; `out` is returned. After an error the
     contents of all are undefined."""
     with translate():
-        torch.ops.ans.decode_streams_dequantize_out(streams, scale, exponent, symbol_dtype, out)
+        if streams or out:
+            torch.ops.ans.decode_streams_dequantize_out(streams, scale, exponent, symbol_dtype, out)
     return out
 
 

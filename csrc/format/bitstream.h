@@ -18,7 +18,7 @@ constexpr int32_t symbol_max(SymbolType type) {
 // Number of values a type has: the length of its histogram.
 constexpr int symbol_values(SymbolType type) { return type == SymbolType::kI16 ? 65536 : 256; }
 
-constexpr int64_t kMaxChunkSymbols = int64_t{1} << 20;
+constexpr int64_t kMaxChunkSymbols = int64_t{1} << 22;
 
 // Section 2.
 constexpr int kMaxExpGolombZeros = 24;

@@ -73,11 +73,14 @@ Tensor pack_directory_cpu(const Tensor& directory) {
   return bytes_tensor(directory, core::write_directory(entries.data(), int64_t(entries.size())));
 }
 
-// A stream taken apart; everything but the chunks themselves is checked.
+// A stream taken apart; everything but the chunks themselves is checked. `which` begins the text of an error, if there are several.
 struct StreamParts {
-  StreamParts(const char* op, const uint8_t* p, int64_t size, int64_t numel, SymbolType type) {
+  StreamParts(const char* op, const std::string& which, const uint8_t* p, int64_t size, int64_t numel, SymbolType type) {
     const int64_t width = format::symbol_bytes(type);
-    auto require = [&](bool condition, Status status, const char* why) { check_status(op, condition ? Status::kOk : status, why); };
+    auto check = [&](Status status, const char* why) {
+      if (status != Status::kOk) check_status(op, status, (which + why).c_str());
+    };
+    auto require = [&](bool condition, Status status, const char* why) { check(condition ? Status::kOk : status, why); };
     ANS_CHECK_ARGUMENT(numel >= 0, op, "numel is negative");
     require(size >= 1, Status::kStreamTruncated, "the stream is empty");
     require(p[0] <= uint8_t(format::Model::kOrder0), Status::kUnknownModel, "the stream has a model that this version does not know");
@@ -96,17 +99,17 @@ struct StreamParts {
     if (!more) chunk_symbols = numel;
     for (int shift = 0; more; shift += 7, ++at) {
       require(at < size, Status::kStreamTruncated, "the stream ends in its header");
-      require(shift < 21, Status::kChunkSizeOutOfRange, "chunk_symbols is out of range");
+      require(shift < 28, Status::kChunkSizeOutOfRange, "chunk_symbols is out of range");
       chunk_symbols |= int64_t(p[at] & 127) << shift;
       more = p[at] >= 128;
     }
     const bool in_range = chunk_symbols >= 1 && chunk_symbols <= format::kMaxChunkSymbols && (model == format::Model::kOrder0OneChunk || chunk_symbols < numel);
     require(in_range, Status::kChunkSizeOutOfRange, "chunk_symbols is out of range");
     int64_t table_bytes = 0, directory_bytes = 0;
-    check_status(op, core::read_table(p + at, size - at, type, &table, &table_bytes), "bad table");
+    check(core::read_table(p + at, size - at, type, &table, &table_bytes), "bad table");
     table_begin = at;
     table_end = at + table_bytes;
-    check_status(op, core::read_directory(p + table_end, size - table_end, numel, chunk_symbols, &entries, &directory_bytes), "bad chunk directory");
+    check(core::read_directory(p + table_end, size - table_end, numel, chunk_symbols, &entries, &directory_bytes), "bad chunk directory");
     payload_begin = table_end + directory_bytes;
   }
   format::Model model;
@@ -119,7 +122,7 @@ std::tuple<Tensor, Tensor> stream_layout_cpu(const Tensor& stream, int64_t numel
   constexpr const char* kOp = "stream_layout";
   check_bytes(kOp, "stream", stream);
   const Tensor source = torch::stable::contiguous(stream);
-  const StreamParts parts(kOp, static_cast<const uint8_t*>(source.const_data_ptr()), source.numel(), numel, symbol_type(kOp, symbol_dtype));
+  const StreamParts parts(kOp, "", static_cast<const uint8_t*>(source.const_data_ptr()), source.numel(), numel, symbol_type(kOp, symbol_dtype));
   const int64_t layout[5] = {int64_t(parts.model), parts.chunk_symbols, parts.table_begin, parts.table_end, parts.payload_begin};
   Tensor layout_out = torch::stable::new_empty(stream, {5}, ScalarType::Long);
   std::memcpy(layout_out.mutable_data_ptr(), layout, sizeof layout);
@@ -130,14 +133,22 @@ std::tuple<Tensor, Tensor> stream_layout_cpu(const Tensor& stream, int64_t numel
 
 // A stream and what is known about it from elsewhere.
 struct StreamInput {
-  StreamInput(const char* op, const Tensor& stream, int64_t numel_in, SymbolType type_in) : bytes((check_bytes(op, "stream", stream), torch::stable::contiguous(stream))), numel(numel_in), type(type_in), parts(op, data(), bytes.numel(), numel, type) {}
+  StreamInput(const char* op, const std::string& which_in, const Tensor& stream, int64_t numel_in, SymbolType type_in)
+      : which(which_in), bytes(checked_bytes(op, stream)), numel(numel_in), type(type_in), parts(op, which, data(), bytes.numel(), numel, type) {}
+  static Tensor checked_bytes(const char* op, const Tensor& stream) {
+    check_bytes(op, "stream", stream);
+    return torch::stable::contiguous(stream);
+  }
   const uint8_t* data() const { return static_cast<const uint8_t*>(bytes.const_data_ptr()); }
 
+  std::string which;
   Tensor bytes;
   int64_t numel;
   SymbolType type;
   StreamParts parts;
 };
+
+std::string name_stream(size_t i, size_t count) { return count == 1 ? "" : "stream " + std::to_string(i) + ": "; }
 
 // Symbols that need no decoding: they are in the stream, or are all the same.
 void copy_symbols(const StreamInput& stream, uint8_t* out) {
@@ -194,8 +205,7 @@ void decode_all(const char* op, const std::vector<StreamInput>& streams, const s
   for (const Coded& c : coded) {  // which was it?
     jobs.clear();
     c.append_jobs(&jobs);
-    const std::string what = streams.size() == 1 ? "the payload is damaged" : "the payload of stream " + std::to_string(c.stream) + " is damaged";
-    check_status(op, do_jobs(jobs), what.c_str());
+    check_status(op, do_jobs(jobs), (streams[c.stream].which + "the payload is damaged").c_str());
   }
   check_status(op, status, "a payload is damaged");
 }
@@ -203,7 +213,7 @@ void decode_all(const char* op, const std::vector<StreamInput>& streams, const s
 Tensor decode_stream_cpu(const Tensor& stream, int64_t numel, ScalarType symbol_dtype) {
   constexpr const char* kOp = "decode_stream";
   std::vector<StreamInput> streams;
-  streams.emplace_back(kOp, stream, numel, symbol_type(kOp, symbol_dtype));  // before anything is allocated
+  streams.emplace_back(kOp, "", stream, numel, symbol_type(kOp, symbol_dtype));  // before anything is allocated
   Tensor symbols = host_result(stream, {numel}, symbol_dtype);
   decode_all(kOp, streams, {static_cast<uint8_t*>(symbols.mutable_data_ptr())}, {});
   return symbols;
@@ -216,7 +226,7 @@ void decode_streams_into(const char* op, const std::vector<Tensor>& streams, con
   for (size_t i = 0; i < streams.size(); ++i) {
     ANS_CHECK_ARGUMENT(outs[i].is_cpu(), op, "out is not on the CPU");
     ANS_CHECK_ARGUMENT(outs[i].is_contiguous(), op, "out is not contiguous");
-    inputs.emplace_back(op, streams[i], outs[i].numel(), symbol_type(op, outs[i].scalar_type()));
+    inputs.emplace_back(op, name_stream(i, streams.size()), streams[i], outs[i].numel(), symbol_type(op, outs[i].scalar_type()));
     addresses.push_back(static_cast<uint8_t*>(outs[i].mutable_data_ptr()));
   }
   decode_all(op, inputs, addresses, {});
@@ -234,7 +244,7 @@ void decode_streams_dequantize_out_cpu(std::vector<Tensor> streams, std::vector<
   std::vector<WeightDestination> destinations;
   for (size_t i = 0; i < streams.size(); ++i) {
     ANS_CHECK_ARGUMENT(outs[i].is_cpu(), kOp, "out is not on the CPU");
-    inputs.emplace_back(kOp, streams[i], outs[i].numel(), type);
+    inputs.emplace_back(kOp, name_stream(i, streams.size()), streams[i], outs[i].numel(), type);
     destinations.emplace_back(kOp, outs[i], scales[i], exponents[i], type);
   }
   decode_all(kOp, inputs, {}, destinations);
