@@ -45,13 +45,15 @@ void make_parts(const AliasTable& alias, EncodeTable* out) {
   uint32_t position = 0;
   uint32_t ends[64];
   for (size_t s = 0; s < 64; ++s) {
-    const uint32_t freq = std::max<uint32_t>(1, alias.freq[s]), freq16 = freq << 4;
-    const uint32_t normalize_shift = uint32_t(15 - log2_floor(freq16));
-    out->freq16[s] = uint16_t(freq16);
-    out->reciprocal16[s] = uint16_t(0xFFFFFFFFu / (freq16 << normalize_shift) - 65536);
+    const uint32_t freq = std::max<uint32_t>(1, alias.freq[s]);
+    const float inverse = inverse_below(freq);
+    uint32_t bits;
+    std::memcpy(&bits, &inverse, sizeof bits);
+    out->freq16[s] = uint16_t(freq << 4);
+    out->inverse_low[s] = uint16_t(bits);
+    out->inverse_high[s] = uint16_t(bits >> 16);
     out->own[s] = uint8_t(alias.divider[s]);
     out->excess[s] = uint16_t(position - alias.divider[s]);
-    out->normalize_shift[s] = uint16_t(normalize_shift);
     for (int p = first_part[s]; p < first_part[s + 1]; ++p) {
       const size_t b = bucket_of[p];
       out->part_slot[p] = uint16_t(b * size_t(alias.width) + alias.divider[b] - position);

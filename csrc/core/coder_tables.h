@@ -42,9 +42,9 @@ struct alignas(64) EncodeTable {
   // alias parts, ordered by index, then bucket; part p ends at part_end[p], and its slots are E + part_slot[p]. The part is the guess for E >> window_shift or one
   // of the next 2^part_steps - 1: a binary search.
   uint16_t freq16[64];         // freq << 4
-  uint16_t reciprocal16[64];   // floor((2^32 - 1) / (freq16 << normalize_shift)) - 2^16
+  uint16_t inverse_low[64];    // halves of inverse_below(freq)
+  uint16_t inverse_high[64];
   uint16_t excess[64];         // mod 2^16
-  uint16_t normalize_shift[64];
   uint8_t own[64];             // divider
   uint16_t part_end[64 + 32];  // 2^16 - 1 behind the last
   uint16_t part_slot[64];
@@ -66,6 +66,10 @@ struct alignas(64) EncodeTable {
   // Bytes of n symbols, with a little room.
   int64_t expected_bytes(int64_t n) const { return n / 8 * (int64_t(mean_cost) + 4096 / 8) / 4096; }
 };
+
+// A float a little below 1 / freq: for x < freq * 2^20, the product of x as a float with it, rounded down, is x / freq rounded down or one less. Rounding, whichever
+// way, makes the product larger or smaller by less than 3 * 2^-23 of itself, so it is below x / freq, and by less than 2^20 * (2^-21 + 3 * 2^-23) < 1.
+inline float inverse_below(uint32_t freq) { return (1.0f - 0x1p-21f) / float(freq); }
 
 void make_decode_table(const FrequencyTable& table, format::SymbolType type, bool with_slots, DecodeTable* out);
 void make_encode_table(const FrequencyTable& table, format::SymbolType type, EncodeTable* out);

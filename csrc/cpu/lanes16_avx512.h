@@ -9,6 +9,12 @@ alignas(64) static const uint8_t kEvenBytes[64] = {
     0,  2,  4,  6,  8,  10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34, 36,  38,  40,  42,  44,  46,  48,  50,  52,  54,  56,  58,  60,  62,
     64, 66, 68, 70, 72, 74, 76, 78, 80, 82, 84, 86, 88, 90, 92, 94, 96, 98, 100, 102, 104, 106, 108, 110, 112, 114, 116, 118, 120, 122, 124, 126};
 
+// The low and the high halves of 32 numbers that were unpacked to two registers.
+alignas(64) static const uint16_t kUnpackedLow[32] = {0,  2,  4,  6,  32, 34, 36, 38, 8,  10, 12, 14, 40, 42, 44, 46,
+                                                      16, 18, 20, 22, 48, 50, 52, 54, 24, 26, 28, 30, 56, 58, 60, 62};
+alignas(64) static const uint16_t kUnpackedHigh[32] = {1,  3,  5,  7,  33, 35, 37, 39, 9,  11, 13, 15, 41, 43, 45, 47,
+                                                       17, 19, 21, 23, 49, 51, 53, 55, 25, 27, 29, 31, 57, 59, 61, 63};
+
 // 64, 128 or 256 entries of 16 bits; only the low 6, 7 or 8 bits of an index count.
 template <int kEntries>
 struct Lookup16 {
@@ -107,10 +113,10 @@ struct Lanes16 {
   // ---- encoder: alphabets of up to 64 only
   struct Encoder {
     ANS_INLINE explicit Encoder(const EncodeTable& t)
-        : freq16(t.freq16), reciprocal(t.reciprocal16), excess(t.excess), normalize_shift(t.normalize_shift), part_slot(t.part_slot), part_end(t.part_end),
+        : freq16(t.freq16), inverse_low(t.inverse_low), inverse_high(t.inverse_high), excess(t.excess), part_slot(t.part_slot), part_end(t.part_end),
           guess_low(_mm512_loadu_si512(t.part_guess)), guess_high(_mm512_loadu_si512(t.part_guess + 64)), own(_mm512_loadu_si512(t.own)), escape(set1(t.escape_index)),
           window_shift(set1(t.window_shift)), steps(t.part_steps), raw_bits(t.raw_bits) {}
-    Lookup16<64> freq16, reciprocal, excess, normalize_shift, part_slot;
+    Lookup16<64> freq16, inverse_low, inverse_high, excess, part_slot;
     const uint16_t* part_end;
     __m512i guess_low, guess_high, own, escape, window_shift;
     int steps, raw_bits;
@@ -122,47 +128,37 @@ struct Lanes16 {
     x.high = _mm512_mask_mov_epi16(x.high, full, _mm512_setzero_si512());
   }
 
+  ANS_INLINE static __m512i divide(__m512i x, __m512i inverse) {
+    return _mm512_cvttps_epu32(_mm512_mul_ps(_mm512_cvtepu32_ps(x), _mm512_castsi512_ps(inverse)));
+  }
   // Stage by stage over all streams: a table is then loaded once for kStreams look-ups, and there are more tables than registers.
   template <bool kPartial, int kStreams>
   ANS_INLINE static void push(const Encoder& e, State (&x)[kStreams], const Index (&index)[kStreams], Mask on, uint8_t* (&words)[kStreams]) {
     static_assert(kBuckets == 64);
     const __m512i one = set1(1);
-    __m512i freq16[kStreams], v[kStreams], shift[kStreams], quotient[kStreams], digit[kStreams], bias[kStreams];
+    __m512i freq16[kStreams], inverse_low[kStreams], inverse_high[kStreams], quotient_low[kStreams], quotient_high[kStreams], bias[kStreams];
     ANS_UNROLL
     for (int s = 0; s < kStreams; ++s) freq16[s] = e.freq16(index[s]);
     ANS_UNROLL
-    for (int s = 0; s < kStreams; ++s) v[s] = e.reciprocal(index[s]);
+    for (int s = 0; s < kStreams; ++s) inverse_low[s] = e.inverse_low(index[s]);
     ANS_UNROLL
-    for (int s = 0; s < kStreams; ++s) shift[s] = e.normalize_shift(index[s]);
+    for (int s = 0; s < kStreams; ++s) inverse_high[s] = e.inverse_high(index[s]);
     ANS_UNROLL
     for (int s = 0; s < kStreams; ++s) {
       Mask full = _mm512_cmpge_epu16_mask(x[s].high, freq16[s]);  // x >= freq * 2^20
       if constexpr (kPartial) full &= on;
       State y = x[s];
       spill(y, full, words[s]);
-      // Division of 32 bits by the normalised 16-bit divisor d = freq16 << k (Moeller and Granlund, "Improved division by invariant integers", algorithm 4).
-      const __m512i k = shift[s];
-      const __m512i d = _mm512_sllv_epi16(freq16[s], k), u1 = _mm512_shldv_epi16(y.high, y.low, k), u0 = _mm512_sllv_epi16(y.low, k);
-      const __m512i q0 = _mm512_add_epi16(_mm512_mullo_epi16(v[s], u1), u0);
-      __m512i q = _mm512_add_epi16(_mm512_add_epi16(_mm512_mulhi_epu16(v[s], u1), u1), one);
-      q = _mm512_mask_add_epi16(q, _mm512_cmplt_epu16_mask(q0, u0), q, one);
-      __m512i r = _mm512_sub_epi16(u0, _mm512_mullo_epi16(q, d));
-      const Mask over = _mm512_cmpgt_epu16_mask(r, q0);
-      q = _mm512_mask_sub_epi16(q, over, q, one);
-      r = _mm512_mask_add_epi16(r, over, r, d);
-      const Mask again = _mm512_cmpge_epu16_mask(r, d);
-      if (__builtin_expect(again != 0, 0)) {
-        q = _mm512_mask_add_epi16(q, again, q, one);
-        r = _mm512_mask_sub_epi16(r, again, r, d);
-      }
-      // q = x / (16 freq) is the new high half; what is left, below 16 freq, gives 4 more bits of the quotient and the bias.
-      __m512i low_digit = _mm512_srli_epi16(_mm512_add_epi16(r, _mm512_mulhi_epu16(r, v[s])), 12);
+      // The quotient or one less, by floating-point arithmetic: see inverse_below(). Halves unpack to numbers, 16 in each register.
+      const __m512i a = divide(_mm512_unpacklo_epi16(y.low, y.high), _mm512_unpacklo_epi16(inverse_low[s], inverse_high[s]));
+      const __m512i b = divide(_mm512_unpackhi_epi16(y.low, y.high), _mm512_unpackhi_epi16(inverse_low[s], inverse_high[s]));
+      const __m512i low = _mm512_permutex2var_epi16(a, _mm512_load_si512(kUnpackedLow), b), high = _mm512_permutex2var_epi16(a, _mm512_load_si512(kUnpackedHigh), b);
       const __m512i freq = _mm512_srli_epi16(freq16[s], 4);
-      __m512i rest = _mm512_sub_epi16(_mm512_srlv_epi16(r, k), _mm512_mullo_epi16(low_digit, freq));
-      const Mask low = _mm512_cmpge_epu16_mask(rest, freq);
-      quotient[s] = q;
-      digit[s] = _mm512_mask_add_epi16(low_digit, low, low_digit, one);
-      bias[s] = _mm512_mask_sub_epi16(rest, low, rest, freq);
+      const __m512i rest = _mm512_sub_epi16(y.low, _mm512_mullo_epi16(low, freq));  // below 2 * freq
+      const Mask less = _mm512_cmpge_epu16_mask(rest, freq);
+      bias[s] = _mm512_mask_sub_epi16(rest, less, rest, freq);
+      quotient_low[s] = _mm512_mask_add_epi16(low, less, low, one);
+      quotient_high[s] = _mm512_mask_add_epi16(high, _mm512_mask_testn_epi16_mask(less, quotient_low[s], quotient_low[s]), high, one);
     }
     // Slot of the bias: in the own bucket, or in one of the alias parts.
     __m512i position[kStreams], part[kStreams], slot[kStreams];
@@ -183,7 +179,7 @@ struct Lanes16 {
     for (int s = 0; s < kStreams; ++s) {
       const Mask is_own = _mm512_cmplt_epu16_mask(bias[s], _mm512_maskz_permutexvar_epi8(kLowBytes, index[s], e.own));
       slot[s] = _mm512_mask_mov_epi16(slot[s], is_own, _mm512_or_si512(_mm512_slli_epi16(index[s], 6), bias[s]));
-      const State next{quotient[s], _mm512_or_si512(_mm512_slli_epi16(digit[s], 12), slot[s])};
+      const State next{_mm512_shldi_epi16(quotient_high[s], quotient_low[s], 12), _mm512_or_si512(_mm512_slli_epi16(quotient_low[s], 12), slot[s])};
       x[s] = kPartial ? select_state(on, next, x[s]) : next;
     }
   }

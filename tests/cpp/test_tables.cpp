@@ -73,6 +73,28 @@ TEST(TableCode, TablesRoundTripAndTheirSizeIsForeseen) {
   }
 }
 
+// The claim of inverse_below(), with the rounding towards zero, up and to the nearest of each of its two operations.
+TEST(EncodeTable, TheFloatingPointQuotientIsTheQuotientOrOneLess) {
+  std::mt19937 rng(12);
+  for (uint32_t freq = 1; freq <= uint32_t(format::kMaxFreq); ++freq) {
+    const float inverse = inverse_below(freq);
+    for (int trial = 0; trial < 300; ++trial) {
+      const uint32_t quotient = trial < 100 ? (1u << 20) - 1 - uint32_t(trial) : uint32_t(rng() % (1u << (1 + rng() % 20)));
+      for (const uint32_t rest : {0u, freq - 1, uint32_t(rng() % freq)}) {
+        const uint32_t x = quotient * freq + rest;
+        float as_float = float(x);
+        for (const float y : {as_float, std::nextafter(as_float, 0.0f), std::nextafter(as_float, 1e10f)}) {
+          const float product = y * inverse;
+          for (const float p : {product, std::nextafter(product, 0.0f), std::nextafter(product, 1e10f)}) {
+            const uint32_t found = uint32_t(p);
+            ASSERT_TRUE(found == quotient || found + 1 == quotient) << x << " / " << freq << " gave " << found;
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(AliasTable, EverySlotHasOneOwnerAndTheEncoderFindsIt) {
   std::mt19937 rng(4);
   for (int trial = 0; trial < 200; ++trial) {
