@@ -21,6 +21,17 @@ void make_alias_form(const AliasTable& alias, DecodeTable* out) {
   }
 }
 
+void make_steps(const AliasTable& alias, const FrequencyTable& table, DecodeTable* out) {
+  auto step = [&](size_t index, uint32_t bias) {
+    return DecodeTable::Step{alias.freq[index], uint16_t(bias), uint16_t(table.first_value + int(index)), uint16_t(int(index) == table.escape_index())};
+  };
+  for (size_t b = 0; b < size_t(alias.buckets); ++b) {
+    out->divider[b] = alias.divider[b];
+    out->steps[2 * b] = step(b, 0);
+    out->steps[2 * b + 1] = step(alias.alias[b], alias.alias_offset[b]);
+  }
+}
+
 void make_slot_form(const AliasTable& alias, DecodeTable* out) {
   visit_runs(alias, [&](uint32_t slot, uint32_t count, uint32_t index, uint32_t bias) {
     const uint32_t entry = index << 24 | uint32_t(alias.freq[index]) << 12 | bias;
@@ -77,9 +88,10 @@ void make_parts(const AliasTable& alias, EncodeTable* out) {
 }  // namespace
 
 void make_decode_table(const FrequencyTable& table, format::SymbolType type, bool with_slots, DecodeTable* out) {
-  std::memset(static_cast<void*>(out), 0, offsetof(DecodeTable, slots));
+  std::memset(static_cast<void*>(out), 0, offsetof(DecodeTable, steps));
   const AliasTable alias = make_alias_table(table);
   make_alias_form(alias, out);
+  make_steps(alias, table, out);
   if (with_slots) make_slot_form(alias, out);
   out->buckets = alias.buckets;
   out->symbol_bytes = format::symbol_bytes(type);

@@ -13,6 +13,15 @@ struct alignas(64) DecodeTable {
   uint16_t divider_alias[format::kMaxAlphabet];  // divider << (16 - position bits) | alias; a bucket that is all its own has divider 0 and itself as alias
   uint16_t alias_offset[format::kMaxAlphabet];
   uint16_t freq16[format::kMaxAlphabet];         // freq << 4, by index
+  // For one state at a time: where a position in a bucket is below the divider, steps[2 * bucket] applies, otherwise the next one. Small enough to stay in the cache.
+  struct Step {
+    uint16_t freq, bias;  // bias is that of position 0 (mod 2^16)
+    uint16_t symbol;      // mod 2^16
+    uint16_t is_escape;
+  };
+  Step steps[2 * format::kMaxAlphabet];
+  uint16_t divider[format::kMaxAlphabet];
+
   int buckets;
   int symbol_bytes;
   int32_t first_value;

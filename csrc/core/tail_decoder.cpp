@@ -6,10 +6,9 @@ namespace ans::core {
 namespace {
 
 // Symbols [begin, end) of each tail. Everything that a step needs is in local arrays, which become registers: a store of a symbol might otherwise change it.
-// The alias form of the tables is small: it stays in the cache.
 template <int kBuckets, class Symbol, int kTails>
 void decode_steps(Tail* const* tails, int begin, int end) {
-  constexpr uint32_t kWidth = format::kSlots / kBuckets, kAliasBits = 65536 / kWidth;
+  constexpr uint32_t kWidth = format::kSlots / kBuckets;
   uint32_t y[kTails];
   const DecodeTable* table[kTails];
   const uint16_t *next[kTails], *stop[kTails];
@@ -19,7 +18,7 @@ void decode_steps(Tail* const* tails, int begin, int end) {
     table[t] = tails[t]->table;
     next[t] = tails[t]->word + tails[t]->next;
     stop[t] = tails[t]->word + tails[t]->words;
-    out[t] = tails[t]->out + int64_t(begin) * int64_t(sizeof(Symbol));
+    out[t] = tails[t]->out;
   }
   // Without branches, which would be as good as random; in such words that no compiler makes one of them.
   auto refill = [&](int t) __attribute__((always_inline)) {
@@ -31,21 +30,16 @@ void decode_steps(Tail* const* tails, int begin, int end) {
 #pragma GCC unroll 8
     for (int t = 0; t < kTails; ++t) {
       const uint32_t bucket = y[t] % format::kSlots / kWidth, position = y[t] % kWidth;
-      const uint32_t divider_alias = table[t]->divider_alias[bucket];
-      const uint32_t is_alias = 0 - uint32_t(position * kAliasBits + (kAliasBits - 1) >= divider_alias);  // all ones or zeros
-      const uint32_t index = (bucket & ~is_alias) | (divider_alias % kBuckets & is_alias);
-      const uint32_t bias = uint16_t(position + (table[t]->alias_offset[bucket] & is_alias));
-      y[t] = (table[t]->freq16[index] >> 4) * (y[t] >> format::kProbBits) + bias;
+      const DecodeTable::Step step = table[t]->steps[2 * bucket + uint32_t(position >= table[t]->divider[bucket])];
+      y[t] = step.freq * (y[t] >> format::kProbBits) + uint16_t(position + step.bias);
       refill(t);
-      int32_t offset = int32_t(index);
-      if (__builtin_expect(offset == table[t]->escape_index, 0)) {
-        offset = int32_t(y[t] & ((1u << table[t]->raw_bits) - 1)) + table[t]->raw_offset;
+      Symbol symbol = Symbol(step.symbol);
+      if (__builtin_expect(step.is_escape, 0)) {
+        symbol = Symbol(int32_t(y[t] & ((1u << table[t]->raw_bits) - 1)) + table[t]->raw_offset + table[t]->first_value);
         y[t] >>= table[t]->raw_bits;
         refill(t);
       }
-      const Symbol symbol = Symbol(offset + table[t]->first_value);
-      std::memcpy(out[t], &symbol, sizeof symbol);
-      out[t] += sizeof symbol;
+      std::memcpy(out[t] + int64_t(i) * int64_t(sizeof symbol), &symbol, sizeof symbol);
     }
   }
   for (int t = 0; t < kTails; ++t) {
