@@ -228,6 +228,16 @@ def test_damage_missing_files_and_limits_exit_with_1(tmp_path: Path, weights: Pa
     fails_with_one_line(capsys, "verify", path, "--max-bytes", 100, says="LimitExceeded: ")
 
 
+def test_the_input_is_never_overwritten(tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = weights.read_bytes()
+    assert run("compress", weights, "-o", weights) == 2
+    assert run("compress", weights, "-o", tmp_path / "other.npz") == 2
+    assert "suffix of a model" in capsys.readouterr().err
+    (tmp_path / "link.ans").symlink_to(weights)
+    fails_with_one_line(capsys, "compress", weights, "-o", tmp_path / "link.ans", says="the input itself")
+    assert weights.read_bytes() == before and not (tmp_path / "other.npz").exists()
+
+
 def test_not_finite_weights_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.savez(tmp_path / "in.npz", w=np.full((300, 300), np.nan, dtype=np.float32))
     fails_with_one_line(capsys, "compress", tmp_path / "in.npz", "-o", tmp_path / "m.ans", "--bits", 6, says="NotFinite: 'w'")

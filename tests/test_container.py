@@ -174,7 +174,7 @@ def entry(**changes):
         (LimitExceededError, Index((entry(name="n" * 65536),))),
         (LimitExceededError, Index((entry(shape=(1,) * 256),))),
         (LimitExceededError, Index((entry(stream_bytes=(2**62, 2**62, 2**62)),))),
-        (LimitExceededError, Index((), b"x" * (1 << 26))),
+        (LimitExceededError, Index((), b"x" * (1 << 24))),
         (InvalidArgumentError, Index((entry(), entry()))),
         (InvalidArgumentError, Index((entry(name="\ud800"),))),
         (InvalidArgumentError, Index((entry(name=b"w"),))),

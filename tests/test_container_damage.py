@@ -118,14 +118,14 @@ LIES = {
     "IndexSizeOutOfRange": [
         seal(EMPTY, b"", unpacked_bytes=2),
         seal(EMPTY, b"", unpacked_bytes=4),
-        seal(PACKED, b"", coding=1, unpacked_bytes=1032 * len(PACKED) + 1),
-        seal(bytes(1 << 17), b"", coding=1, unpacked_bytes=(1 << 26) + 1),
+        seal(PACKED, b"", coding=1, unpacked_bytes=64 * len(PACKED) + 1),
+        seal(bytes(1 << 19), b"", coding=1, unpacked_bytes=(1 << 24) + 1),
         seal(b"", b"", packed_bytes=2**32 - 1, unpacked_bytes=2**32 - 1),
     ],
     "FileTruncated": [
         seal(EMPTY, b"", payload_bytes=1),
         seal(EMPTY, b"", payload_bytes=2**64 - 1),
-        seal(b"", b"", packed_bytes=2**26, unpacked_bytes=2**26),
+        seal(b"", b"", packed_bytes=2**24, unpacked_bytes=2**24),
     ],
     "FileTrailing": [seal(EMPTY, b"x", payload_bytes=0)],
     "IndexChecksumMismatch": [example_file()[:24] + bytes(8) + example_file()[32:]],
@@ -144,7 +144,7 @@ LIES = {
         forge(sizes=b"\5" + b"\xff" * 9 + b"\2"),
         forge(sizes=b"\5" + b"\xff" * 10 + b"\1"),
     ],
-    "TooManyEntries": [seal(_varint(2**20 + 1) + bytes(9), b""), seal(_varint(2**64 - 1) + bytes(9), b"")],
+    "TooManyEntries": [seal(_varint(2**17 + 1) + bytes(9), b""), seal(_varint(2**64 - 1) + bytes(9), b"")],
     "BadName": [
         forge(shared=b"\1\0"),
         forge(shared=b"\0\2"),
@@ -192,7 +192,7 @@ LIES = {
         forge(**ALIAS_OF_ALIAS),
     ],
     "BadUserMetadata": [forge(metadata=_varint(len(text)) + text) for text in METADATA],
-    "StreamLengthOutOfRange": [forge(saved=b"\0" + _varint(lie)) for lie in (12, 2**64 - 1, 2**64 - 2)],
+    "StreamLengthOutOfRange": [forge(saved=b"\0" + _varint(lie)) for lie in (12, 2**64 - 1, 2**64 - 2, 301)],
     "PayloadSizeMismatch": [forge(saved=b"\0\2"), forge(saved=b"\0\1"), forge(payload_bytes=11), forge(payload_bytes=13)],
     "RecordChecksumMismatch": [seal(forge_index(), bytes(12)), example_file()[:-1] + b"?"],
 }

@@ -159,7 +159,9 @@ def test_select_by_function_and_by_pattern():
     assert bits_of(bits=5, select=lambda name, tensor: None) == {"b.weight": 5}
     assert bits_of(bits=None, select=lambda name, tensor: 4) == {"a.weight": 4, "a.bias": 4, "b.weight": 4}
     assert bits_of(bits=5, select="*.weight") == {"a.weight": 5, "b.weight": 5}
-    assert bits_of(bits=5, select=["a.*", "nothing"]) == {"a.weight": 5, "a.bias": 5}
+    assert bits_of(bits=5, select=["a.*", "*.bias"])["a.weight"] == 5
+    with pytest.raises(InvalidArgumentError, match="nothing"):  # a slip of the pen would leave everything as it is
+        bits_of(bits=5, select=["a.*", "nothing"])
     assert bits_of(bits=5, select=()) == {}
     assert bits_of(bits=5, min_quantized_numel=600) == {"a.weight": 5, "b.weight": 5}
     assert bits_of(bits=None) == {}

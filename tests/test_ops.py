@@ -439,6 +439,60 @@ def test_a_directory_that_lies_is_refused() -> None:
             ops.decode(e.payload, directory, table, n, 1500, torch.int8)
 
 
+def test_sixteen_bit_symbols_beyond_a_full_table_are_refused(every_backend: list[str]) -> None:
+    full = torch.arange(256, dtype=torch.int16).repeat(20)
+    table = ops.build_table(ops.histogram(full)[0], torch.int16)
+    assert ops.table_frequencies(table, torch.int16).core_size == 256
+    for name in every_backend:
+        ops.cpu_backend(name)
+        for n in (3, 3000):
+            symbols = full[:n].clone()
+            assert torch.equal(ops.decode(*ops.encode(symbols, table), table, n, ops.DEFAULT_CHUNK_SYMBOLS, torch.int16), symbols)
+            symbols[n // 2] = 5000
+            with pytest.raises(errors.SymbolNotInTableError):
+                ops.encode(symbols, table)
+
+
+def test_autograd_learns_what_happens() -> None:
+    q, _, _ = coded()
+    stream = torch_ans.encode_stream(q.symbols)
+    leaf = torch.ones(q.symbols.shape, requires_grad=True)
+    with pytest.raises(errors.InvalidArgumentError, match="no_grad"):
+        ops.decode_streams_dequantize_out([stream], [q.scale], [q.exponent], torch.int8, [leaf])
+    loss = (leaf * leaf).sum()
+    with torch.no_grad():
+        ops.decode_streams_dequantize_out([stream], [q.scale], [q.exponent], torch.int8, [leaf])
+    assert torch.equal(leaf, ops.dequantize(*q))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+    quantized = ops.quantize(torch.randn(4, 64, requires_grad=True), 6, "absmax")
+    assert not any(part.requires_grad for part in quantized)
+
+
+def test_tensors_that_are_not_what_they_seem() -> None:
+    q, table, e = coded()
+    n, stream = q.symbols.numel(), torch_ans.encode_stream(q.symbols)
+    for call in (
+        lambda: ops.decode_dequantize(*e, table, q.scale.to("meta"), q.exponent, q.symbols.shape, 1500, torch.int8, torch.float32),
+        lambda: ops.decode(e.payload, e.directory.to("meta"), table, n, 1500, torch.int8),
+        lambda: ops.dequantize(q.symbols, q.scale, q.exponent.to("meta")),
+        lambda: ops.decode_stream_out(stream, q.symbols.to("meta")),
+        lambda: ops.decode_streams_out([stream, stream], [torch.empty_like(q.symbols), q.symbols.to("meta")]),
+        lambda: ops.decode_dequantize_out(*e, table, q.scale, q.exponent, 1500, torch.int8, torch._neg_view(torch.zeros(q.symbols.shape))),
+    ):
+        with pytest.raises(errors.InvalidArgumentError):
+            call()
+
+
+def test_results_that_no_memory_holds() -> None:
+    constant = torch_ans.encode_stream(torch.full((5000,), 7, dtype=torch.int8))
+    for numel in (1 << 50, 1 << 62, (1 << 63) - 1):
+        with pytest.raises(errors.OutOfMemoryError):
+            ops.decode_stream(constant, numel, torch.int8)
+    with pytest.raises(errors.CorruptError):
+        ops.stream_layout(torch_ans.encode_stream(coded()[0].symbols, 1500), (1 << 63) - 1, torch.int8)
+
+
 def test_non_contiguous_inputs() -> None:
     q, table, e = coded()
     transposed = q.symbols.t()

@@ -168,7 +168,7 @@ def random_tree(rng, depth):
         return children
     if kind == 8:
         return tuple(children)
-    keys = ["", ".", "a", "b", "a.b", "#2", 0, 1, True, None, 0.5, -1, "0", "None", 2**70]
+    keys = ["", ".", "a", "b", "a.b", "#2", 0, 1, True, None, 0.5, -1, "0", "None", 2**62]
     return dict(zip(rng.sample(keys, len(children)), children))
 
 
@@ -223,3 +223,11 @@ def test_mutated_text_gives_a_tree_or_a_named_error():
         except Exception as error:
             raise AssertionError(bytes(text)) from error
     assert outcomes["tree"] and outcomes["BadStructureError"] and outcomes["LeafCountMismatchError"], outcomes
+
+
+def test_keys_that_could_all_have_one_hash() -> None:
+    with pytest.raises(InvalidArgumentError, match="64 bits"):
+        flatten({2**64: 1}, lambda node: False)
+    for key in (2**64, ["i", f"{2**80:x}"]):
+        with pytest.raises(BadStructureError, match="huge"):
+            unflatten(json.dumps(["d", [key, 1]]).encode(), [], [])

@@ -1,6 +1,7 @@
 """torch_ans: trained weights as the smallest artifact that decodes in parallel. Operators are in `torch.ops.ans`."""
 
 import importlib.util
+import os
 
 import torch
 
@@ -15,7 +16,14 @@ if torch.version.cuda and importlib.util.find_spec(__name__ + "._C_cuda"):
 
 from . import fake, gatherv  # noqa: E402, F401  they complete the operators
 from .distributed import save_distributed  # noqa: E402, F401
-from .errors import AnsError, CorruptError  # noqa: E402, F401
+from .errors import (  # noqa: E402, F401
+    AnsError,
+    CorruptError,
+    DistributedSaveError,
+    InvalidArgumentError,
+    LimitExceededError,
+    OutOfMemoryError,
+)
 from .model import (  # noqa: E402, F401
     CompressedModel,
     compress_model,
@@ -38,3 +46,6 @@ from .ops import (  # noqa: E402, F401
 )
 from .reader import AnsFile  # noqa: E402, F401
 from .streams import decode_stream, encode_stream  # noqa: E402, F401
+
+if (_wanted := os.environ.get("TORCH_ANS_BACKEND")) and cpu_backend() != _wanted:
+    raise ImportError(f"TORCH_ANS_BACKEND is {_wanted!r}: this machine has no such backend (avx512, avx2 and scalar exist)")

@@ -22,7 +22,8 @@ from . import model as models
 from . import ops, tree
 from ._version import __version__
 from .analyze import Analysis, TensorReport, analyze, bits_per, inspect, roles
-from .errors import AnsError, InvalidArgumentError
+from .atomic import check_target
+from .errors import AnsError, CorruptError, InvalidArgumentError, LimitExceededError
 from .model_files import SUFFIXES, ModelFile, file_kind, read_model, write_model
 from .pipeline import Progress
 
@@ -46,7 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\ntorch-ans: interrupted", file=sys.stderr)
         return 130
     except (AnsError, OSError, MemoryError) as error:
-        print(f"torch-ans: {_one_line(error)}", file=sys.stderr)
+        where = f"{args.input}: " if isinstance(error, (CorruptError, LimitExceededError)) else ""
+        print(f"torch-ans: {where}{_one_line(error)}", file=sys.stderr)
+        return 1
+    except RuntimeError as error:  # of torch
+        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        print("torch-ans: out of memory", file=sys.stderr)
         return 1
 
 
@@ -143,8 +150,18 @@ def _chunk_symbols(text: str) -> int:
 _chunk_symbols.__name__ = "chunk size"
 
 
+def _byte_count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError
+    return value
+
+
+_byte_count.__name__ = "number of bytes"
+
+
 def _add_max_bytes(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--max-bytes", type=int, metavar="N", help="refuse a file whose tensors need more (default: 1 GiB, or 64 times the file)")
+    command.add_argument("--max-bytes", type=_byte_count, metavar="N", help="refuse a file whose tensors need more (default: 1 GiB, or 64 times the file)")
 
 
 def check_model_path(path: str, parser: argparse.ArgumentParser) -> None:
@@ -180,11 +197,16 @@ def _nbytes(model: Any) -> int:
 def _compress(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     options = compression_options(args, parser)
     check_model_path(args.input, parser)
+    if os.path.splitext(args.output)[1].lower() in SUFFIXES:
+        parser.error(f"{args.output} has the suffix of a model, but what is written is an .ans file")
     compress_file(args.input, args.output, verify=args.verify, **options)
 
 
 def compress_file(source: str, target: str, *, verify: bool, **options: Any) -> None:
     """Compresses a model file and says what came of it."""
+    check_target(target)  # before all the work
+    if os.path.exists(target) and os.path.samefile(source, target):
+        raise InvalidArgumentError(f"{target} is the input itself")
     contents = read_model(source)
     metadata = {_SAFETENSORS: contents.metadata} if contents.metadata else None
     begin = time.perf_counter()
@@ -234,24 +256,29 @@ def _info(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     print(f"overhead {whole['overhead_bytes']:,.0f} bytes")
 
 
+def _printable(name: str) -> str:
+    """A name without anything that a terminal obeys."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
 def _print_tensors(tensors: Sequence[TensorReport]) -> None:
-    width = max([len(tensor.name) for tensor in tensors] + [6])
-    print(f"{'tensor':{width}}  {'shape':>16}  {'dtype':10}{'kind':11}{'model':20}{'bytes':>12}{'bits/w':>10}{'entropy':>14}{'overhead':>10}")
+    width = max([len(_printable(tensor.name)) for tensor in tensors] + [6])
+    print(f"{'tensor':{width}}  {'shape':>16}  {'dtype':11}{'kind':12}{'model':20}{'bytes':>12}{'bits/w':>10}{'entropy':>14}{'overhead':>10}")
     for t in tensors:
         kind = f"{t.kind} {t.bits}" if t.bits else t.kind
         rate = f"{8 * t.bytes / t.numel:10.4f}" if t.numel else f"{'-':>10}"
         shape = "x".join(map(str, t.shape)) or "scalar"
         numbers = f"{t.bytes:12,}{rate}{t.minimum_bytes:14,.1f}{t.bytes - t.minimum_bytes:10,.1f}"
-        print(f"{t.name:{width}}  {shape:>16}  {t.dtype:10}{kind:11}{t.model:20}{numbers}")
+        print(f"{_printable(t.name):{width}}  {shape:>16}  {t.dtype:11}{kind:12}{t.model:20}{numbers}")
 
 
 def print_roles(table: Sequence[dict[str, Any]]) -> None:
-    width = max([len(row["role"]) for row in table] + [4])
+    width = max([len(_printable(row["role"])) for row in table] + [4])
     print(f"{'role':{width}}{'tensors':>9}{'weights':>14}{'bytes':>14}{'entropy':>14}{'bits/w':>10}")
     for row in table:
         rate = "-" if row["bits_per_weight"] is None else f"{row['bits_per_weight']:.4f}"
         numbers = f"{row['tensors']:9}{row['weights']:14,}{row['bytes']:14,}{row['minimum_bytes']:14,.0f}"
-        print(f"{row['role']:{width}}{numbers}{rate:>10}")
+        print(f"{_printable(row['role']):{width}}{numbers}{rate:>10}")
 
 
 def _analyze(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:

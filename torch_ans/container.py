@@ -28,7 +28,7 @@ HEADER = struct.Struct(
 )  # magic, version, index coding, reserved, packed bytes, unpacked bytes, payload bytes, checksum
 _CHECKSUM_BYTES = 8
 INDEX_STORED, INDEX_DEFLATED = 0, 1
-MAX_DEFLATE_RATIO = 1032  # 258 bytes from two bits: DEFLATE cannot do better
+MAX_DEFLATE_RATIO = 64  # a small file shall not unpack to a large index
 
 _VERIFY_BYTES = 1 << 24
 
@@ -64,7 +64,7 @@ def pack_head(index: Index) -> bytes:
     parts = pack_index(index)
     stored = b"".join(parts)
     packed, coding = _deflate(parts), INDEX_DEFLATED
-    if len(packed) >= len(stored):
+    if not len(packed) < len(stored) <= MAX_DEFLATE_RATIO * len(packed):
         packed, coding = stored, INDEX_STORED
     header = HEADER.pack(MAGIC, VERSION, coding, 0, len(packed), len(stored), index.payload_bytes, 0)[:-_CHECKSUM_BYTES]
     return header + struct.pack("<Q", xxhash.xxh3_64_intdigest(header + packed)) + packed
@@ -185,6 +185,8 @@ class ContainerReader:
     index: Index
 
     def __init__(self, source: str | os.PathLike[str] | Buffer | BinaryIO, max_bytes: int | None = None) -> None:
+        if max_bytes is not None and (not isinstance(max_bytes, int) or max_bytes < 0):
+            raise InvalidArgumentError(f"max_bytes is {max_bytes!r}, not a number of bytes")
         self._source = _open_source(source)
         try:
             self.index, self._payload_begin = _read_head(self._source)

@@ -20,6 +20,10 @@ class InvalidArgumentError(AnsError, ValueError):
     """The caller passed something that the function does not take."""
 
 
+class OutOfMemoryError(AnsError, MemoryError):
+    """There is no memory for a result."""
+
+
 class SymbolNotInTableError(AnsError, ValueError):
     """A symbol has no slot in the table that is to code it, and no escape reaches it."""
 
@@ -276,11 +280,12 @@ class LeafCountMismatchError(CorruptError):
 
 BY_NAME: dict[str, type[AnsError]] = {
     cls.__name__.removesuffix("Error"): cls
-    for cls in (InvalidArgumentError, NotFiniteError, SymbolNotInTableError, UnsupportedDtypeError, LimitExceededError, *CorruptError.__subclasses__())
+    for cls in (InvalidArgumentError, OutOfMemoryError, NotFiniteError, SymbolNotInTableError, UnsupportedDtypeError, LimitExceededError, *CorruptError.__subclasses__())
 }
 """Class of each name: of all "Corrupted if" lines, and of what operators report besides."""
 
-_OPERATOR_ERROR = re.compile(r"ans::\w+: \[(\w+)\] [^\n]*")
+_OPERATOR_ERROR = re.compile(r"ans(?:::\w+)?: \[(\w+)\] [^\n]*")
+_TORCH_NO_MEMORY = re.compile(r"not enough memory|can't allocate memory")
 
 
 @contextlib.contextmanager
@@ -292,6 +297,8 @@ def translate() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if _TORCH_NO_MEMORY.search(str(error)):
+            raise OutOfMemoryError("there is no memory for a result") from error
         match = _OPERATOR_ERROR.search(str(error))
         if isinstance(error, AnsError) or match is None or match[1] not in BY_NAME:
             raise

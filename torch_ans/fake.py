@@ -1,9 +1,31 @@
 """Fake kernels: the shapes and dtypes of every operator's results, for torch.compile and opcheck. No data is looked at."""
 
+import functools
+
 import torch
 from torch import Tensor
 
+from .errors import InvalidArgumentError
+
 _BINS = {torch.int8: 256, torch.uint8: 256, torch.int16: 65536}
+
+
+def _register(name: str):
+    """Registers a fake kernel that refuses what the dispatcher sends here by mistake: a call with tensors on the meta device among others."""
+
+    def register(kernel):
+        @functools.wraps(kernel)
+        def checked(*args, **kwargs):
+            lists = (arg if isinstance(arg, (list, tuple)) else [arg] for arg in (*args, *kwargs.values()))
+            metas = {tensor.is_meta for tensors in lists for tensor in tensors if isinstance(tensor, Tensor)}
+            if len(metas) > 1:
+                raise InvalidArgumentError(f"{name}: some tensors are on the meta device, others are not")
+            return kernel(*args, **kwargs)
+
+        torch.library.register_fake(name)(checked)
+        return kernel
+
+    return register
 
 
 def _dynamic(least: int = 0):
@@ -15,22 +37,22 @@ def _bytes(like: Tensor, size) -> Tensor:
     return like.new_empty((size,), dtype=torch.uint8)
 
 
-@torch.library.register_fake("ans::row_scale")
+@_register("ans::row_scale")
 def _(weight, bits, clip_sigmas=None):
     return weight.new_empty(weight.shape[:-1], dtype=torch.float32)
 
 
-@torch.library.register_fake("ans::pack_scale")
+@_register("ans::pack_scale")
 def _(row_scale):
     return row_scale.new_empty(row_scale.shape, dtype=torch.float16), row_scale.new_empty((), dtype=torch.int32)
 
 
-@torch.library.register_fake("ans::quantize_rows")
+@_register("ans::quantize_rows")
 def _(weight, scale, exponent, bits):
     return weight.new_empty(weight.shape, dtype=torch.int8)
 
 
-@torch.library.register_fake("ans::quantize")
+@_register("ans::quantize")
 def _(weight, bits=6, clip_sigmas=None):
     return (
         weight.new_empty(weight.shape, dtype=torch.int8),
@@ -39,87 +61,87 @@ def _(weight, bits=6, clip_sigmas=None):
     )
 
 
-@torch.library.register_fake("ans::dequantize")
+@_register("ans::dequantize")
 def _(symbols, scale, exponent, dtype):
     return symbols.new_empty(symbols.shape, dtype=dtype)
 
 
-@torch.library.register_fake("ans::histogram")
+@_register("ans::histogram")
 def _(symbols, contexts=None, num_contexts=1):
     return symbols.new_empty((num_contexts, _BINS[symbols.dtype]), dtype=torch.int64)
 
 
-@torch.library.register_fake("ans::build_table")
+@_register("ans::build_table")
 def _(counts, symbol_dtype):
     return _bytes(counts, _dynamic(4))
 
 
-@torch.library.register_fake("ans::table_frequencies")
+@_register("ans::table_frequencies")
 def _(table, symbol_dtype):
     return table.new_empty((_dynamic(2),), dtype=torch.int32), table.new_empty((5,), dtype=torch.int64)
 
 
-@torch.library.register_fake("ans::encode")
+@_register("ans::encode")
 def _(symbols, table, chunk_symbols=65536):
     chunks = (symbols.numel() + chunk_symbols - 1) // chunk_symbols
     return _bytes(symbols, _dynamic()), symbols.new_empty((chunks, 2), dtype=torch.int32)
 
 
-@torch.library.register_fake("ans::decode")
+@_register("ans::decode")
 def _(payload, directory, table, numel, chunk_symbols, symbol_dtype):
     return payload.new_empty((numel,), dtype=symbol_dtype)
 
 
-@torch.library.register_fake("ans::decode_dequantize")
+@_register("ans::decode_dequantize")
 def _(payload, directory, table, scale, exponent, shape, chunk_symbols, symbol_dtype, dtype):
     return payload.new_empty(shape, dtype=dtype)
 
 
-@torch.library.register_fake("ans::decode_out")
+@_register("ans::decode_out")
 def _(payload, directory, table, chunk_symbols, out):
     return None
 
 
-@torch.library.register_fake("ans::decode_dequantize_out")
+@_register("ans::decode_dequantize_out")
 def _(payload, directory, table, scale, exponent, chunk_symbols, symbol_dtype, out):
     return None
 
 
-@torch.library.register_fake("ans::stream_prefix")
+@_register("ans::stream_prefix")
 def _(counts, symbol_dtype, chunk_symbols=65536):
     return _bytes(counts, _dynamic(1))
 
 
-@torch.library.register_fake("ans::pack_directory")
+@_register("ans::pack_directory")
 def _(directory):
     return _bytes(directory, _dynamic(2))
 
 
-@torch.library.register_fake("ans::encode_stream")
+@_register("ans::encode_stream")
 def _(symbols, chunk_symbols=65536):
     return _bytes(symbols, _dynamic(1))
 
 
-@torch.library.register_fake("ans::decode_stream")
+@_register("ans::decode_stream")
 def _(stream, numel, symbol_dtype):
     return stream.new_empty((numel,), dtype=symbol_dtype)
 
 
-@torch.library.register_fake("ans::decode_stream_out")
+@_register("ans::decode_stream_out")
 def _(stream, out):
     return None
 
 
-@torch.library.register_fake("ans::stream_layout")
+@_register("ans::stream_layout")
 def _(stream, numel, symbol_dtype):
     return stream.new_empty((5,), dtype=torch.int64), stream.new_empty((_dynamic(), 2), dtype=torch.int32)
 
 
-@torch.library.register_fake("ans::decode_streams_out")
+@_register("ans::decode_streams_out")
 def _(streams, out):
     return None
 
 
-@torch.library.register_fake("ans::decode_streams_dequantize_out")
+@_register("ans::decode_streams_dequantize_out")
 def _(streams, scale, exponent, symbol_dtype, out):
     return None

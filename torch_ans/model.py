@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from . import ops, pipeline, tree
-from .atomic import atomic_write
+from .atomic import atomic_write, check_target
 from .container import ContainerReader, pack_head, write_container
 from .entries import Index, Kind, QuantizedMeta
 from .errors import CorruptError, InvalidArgumentError
@@ -114,6 +114,8 @@ def compress_model(
     if a tensor to be quantized holds NaN or infinity.
     """
     options = Options(bits, clip_sigmas, select, min_quantized_numel, chunk_symbols, ties)
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise InvalidArgumentError(f"metadata is {metadata!r}, not a dict")
     model = compress(state_dict, options, metadata, progress, LocalExchange())
     assert model is not None
     return model
@@ -159,6 +161,7 @@ def save(
     under its name only when it is complete. `verify`: before that, it is read back and decoded, and raises a CorruptError if
     anything is not as it was.
     """
+    check_target(path)  # before all the work
     model = _compressed(obj, bits, metadata, progress, options)
     return write_model(model, path, None if obj is model else obj, verify)
 
@@ -177,9 +180,16 @@ def write_model(model: CompressedModel, path: str | os.PathLike[str], source: An
     return size
 
 
-def dumps(obj: Any, *, bits: int | None = None, metadata: Mapping[str, Any] | None = None, **options: Any) -> bytes:
+def dumps(
+    obj: Any,
+    *,
+    bits: int | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> bytes:
     """The file that `save` would write."""
-    return _compressed(obj, bits, metadata, None, options).to_bytes()
+    return _compressed(obj, bits, metadata, progress, options).to_bytes()
 
 
 def _compressed(obj: Any, bits: int | None, metadata: Any, progress: Progress | None, options: dict[str, Any]) -> CompressedModel:

@@ -2,7 +2,8 @@
 
 Words: a *symbol* is one integer of a tensor (int8, uint8 or int16); a *row* of a matrix is its last dimension; a *chunk* is a run of
 symbols that decodes on its own. Wrong arguments raise `InvalidArgumentError`, damaged data a subclass of `CorruptError` (see `errors.py`).
-Every operator also works inside `torch.compile(fullgraph=True)` when called as `torch.ops.ans.<name>`; its errors are then RuntimeErrors
+The wrappers are not differentiable: results require no grad, and `*_out` refuses tensors that do unless grad mode is off; autograd learns that
+they have changed. Every operator (but `cpu_backend`) also works inside `torch.compile(fullgraph=True)` when called as `torch.ops.ans.<name>`; its errors are then RuntimeErrors
 that carry the same names.
 """
 
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .errors import translate
+from .errors import InvalidArgumentError, translate
 
 #: Symbols per chunk unless the caller says otherwise: about 10 bytes of overhead for every 40 KB of int6 weights.
 DEFAULT_CHUNK_SYMBOLS = 65536
@@ -50,37 +51,55 @@ class TableInfo(NamedTuple):
     raw_min: int
 
 
-def row_scale(weight: Tensor, bits: int, clip_sigmas: float | None = None) -> Tensor:
+def _sigmas(clip_sigmas: float | str | None) -> float | None:
+    return None if clip_sigmas == "absmax" else clip_sigmas  # type: ignore[return-value]
+
+
+def _check_writable(tensors: Sequence[Tensor]) -> None:
+    """The operators are not differentiable: refuse what autograd would refuse. And what only pretends to be its memory."""
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        raise InvalidArgumentError("out requires grad: decode into it under torch.no_grad()")
+    if any(tensor.is_neg() or tensor.is_conj() for tensor in tensors):
+        raise InvalidArgumentError("out is a negated or conjugated view")
+
+
+def _written(tensors: Sequence[Tensor]) -> None:
+    """Tells autograd that these have changed, so that a graph which needs their old values does not go on with the new ones."""
+    torch.autograd.graph.increment_version(tensors)
+
+
+def row_scale(weight: Tensor, bits: int, clip_sigmas: float | str | None = None) -> Tensor:
     """float32 scale of every row of `weight` [..., C] (float32, bfloat16 or float16): the largest magnitude over `2**(bits-1) - 1`, or with
-    `clip_sigmas` that many standard deviations (of N - 1) over it. Statistics are float64 sums over a fixed tree, the same on every device.
+    `clip_sigmas` that many standard deviations (of N - 1) over it (None or "absmax": the former). Statistics are float64 sums over a fixed tree, the same on every device.
     Raises NotFiniteError for NaN and infinity."""
     with translate():
-        return torch.ops.ans.row_scale(weight, bits, clip_sigmas)
+        return torch.ops.ans.row_scale(weight.detach(), bits, _sigmas(clip_sigmas))
 
 
 def pack_scale(row_scale: Tensor) -> tuple[Tensor, Tensor]:
     """float32 row scales -> (float16 scales, int32 exponent []), scale = float16 * 2**exponent. The exponent is 0 for ordinary scales and keeps
     tiny or huge ones in range otherwise; a nonzero scale stays nonzero."""
     with translate():
-        return torch.ops.ans.pack_scale(row_scale)
+        return torch.ops.ans.pack_scale(row_scale.detach())
 
 
 def quantize_rows(weight: Tensor, scale: Tensor, exponent: Tensor, bits: int) -> Tensor:
     """int8 symbols of `weight` for given scales: `round(weight / scale)`, halves to even, clamped to ±(2**(bits-1) - 1); 0 where the scale is 0."""
     with translate():
-        return torch.ops.ans.quantize_rows(weight, scale, exponent, bits)
+        return torch.ops.ans.quantize_rows(weight.detach(), scale.detach(), exponent, bits)
 
 
-def quantize(weight: Tensor, bits: int = 6, clip_sigmas: float | None = None) -> Quantized:
-    """Symmetric quantization of each row of `weight` [..., C] to `bits` (2 … 8): `row_scale`, `pack_scale` and `quantize_rows` in one."""
+def quantize(weight: Tensor, bits: int = 6, clip_sigmas: float | str | None = None) -> Quantized:
+    """Symmetric quantization of each row of `weight` [..., C] to `bits` (2 … 8): `row_scale`, `pack_scale` and `quantize_rows` in one. Without
+    `clip_sigmas` nothing is clipped (absmax); `compress_model`'s default is 12.85 standard deviations: a coarser grid, a smaller file."""
     with translate():
-        return Quantized(*torch.ops.ans.quantize(weight, bits, clip_sigmas))
+        return Quantized(*torch.ops.ans.quantize(weight.detach(), bits, _sigmas(clip_sigmas)))
 
 
 def dequantize(symbols: Tensor, scale: Tensor, exponent: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """`symbols * scale * 2**exponent` in float32, rounded once to `dtype` (float32, bfloat16 or float16); shapes as in `Quantized`."""
     with translate():
-        return torch.ops.ans.dequantize(symbols, scale, exponent, dtype)
+        return torch.ops.ans.dequantize(symbols, scale.detach(), exponent, dtype)
 
 
 def histogram(symbols: Tensor, contexts: Tensor | None = None, num_contexts: int = 1) -> Tensor:
@@ -136,8 +155,10 @@ def decode_dequantize(
 
 def decode_out(payload: Tensor, directory: Tensor, table: Tensor, chunk_symbols: int, out: Tensor) -> Tensor:
     """`decode` into `out` (contiguous, any shape; its dtype is the symbols'), which is returned. After an error its contents are undefined."""
+    _check_writable([out])
     with translate():
         torch.ops.ans.decode_out(payload, directory, table, chunk_symbols, out)
+    _written([out])
     return out
 
 
@@ -153,8 +174,10 @@ def decode_dequantize_out(
 ) -> Tensor:
     """`decode_dequantize` into `out` (contiguous; its shape and dtype are the result's), which is returned: straight into a model's parameters.
     After an error its contents are undefined."""
+    _check_writable([out])
     with translate():
         torch.ops.ans.decode_dequantize_out(payload, directory, table, scale, exponent, chunk_symbols, symbol_dtype, out)
+    _written([out])
     return out
 
 
@@ -192,17 +215,22 @@ def decode_stream(stream: Tensor, numel: int, symbol_dtype: torch.dtype) -> Tens
 
 def decode_stream_out(stream: Tensor, out: Tensor) -> Tensor:
     """`decode_stream` into `out` (contiguous; its size and dtype are the symbols'), which is returned. After an error its contents are undefined."""
+    _check_writable([out])
     with translate():
         torch.ops.ans.decode_stream_out(stream, out)
+    _written([out])
     return out
 
 
 def decode_streams_out(streams: Sequence[Tensor], out: Sequence[Tensor]) -> Sequence[Tensor]:
     """`decode_stream_out` of many streams in one call, which is faster than one after another: their chunks are decoded side by side. Each tensor of
-    `out` is contiguous, has its stream's size and the dtype of its symbols; `out` is returned. After an error the contents of all are undefined."""
+    `out` is contiguous, has its stream's size and the dtype of its symbols (a stream says neither: another size or dtype gives other symbols or a
+    CorruptError); `out` is returned. After an error the contents of all are undefined."""
+    _check_writable(out)
     with translate():
         if streams or out:  # without a tensor there is no device to choose a kernel by
             torch.ops.ans.decode_streams_out(streams, out)
+    _written(out)
     return out
 
 
@@ -212,9 +240,11 @@ def decode_streams_dequantize_out(
     """`dequantize` of many streams in one call, without the symbols in between: `out[i]` (contiguous; float32, bfloat16 or float16, the last dimension
     is a row) receives the weights of `streams[i]` with the row scales `scale[i]` and the exponent `exponent[i]`; `out` is returned. After an error the
     contents of all are undefined."""
+    _check_writable(out)
     with translate():
         if streams or out:
             torch.ops.ans.decode_streams_dequantize_out(streams, scale, exponent, symbol_dtype, out)
+    _written(out)
     return out
 
 

@@ -57,6 +57,12 @@ class Options:
             raise InvalidArgumentError(f'clip_sigmas is {clip!r}, neither a number nor "absmax" nor None')
         if not isinstance(clip, str | None) and not 0 < clip < math.inf:
             raise InvalidArgumentError(f"clip_sigmas is {clip!r}, not a positive number")
+        patterns = [self.select] if isinstance(self.select, str) else self.select
+        if patterns is not None and not callable(patterns):
+            if not isinstance(patterns, Sequence) or not all(isinstance(pattern, str) for pattern in patterns):
+                raise InvalidArgumentError(f"select is {self.select!r}, neither a function nor a pattern nor a sequence of patterns")
+        if not _is_int(self.min_quantized_numel):
+            raise InvalidArgumentError(f"min_quantized_numel is {self.min_quantized_numel!r}, not an integer")
 
     @property
     def clip(self) -> float | None:
@@ -83,6 +89,10 @@ def plan(names: Sequence[str], tensors: Sequence[Tensor], options: Options) -> l
     """One spec per tensor. Raises InvalidArgumentError or UnsupportedDtypeError, with the tensor's name, for what cannot be
     saved as asked."""
     dtypes = [_checked_dtype(name, tensor) for name, tensor in zip(names, tensors)]
+    if options.select is not None and not callable(options.select):
+        for pattern in [options.select] if isinstance(options.select, str) else options.select:
+            if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+                raise InvalidArgumentError(f"select: no tensor has a name like {pattern!r}")
     aliases = _find_aliases(tensors)
     tied = _find_ties(names, tensors, dtypes, aliases, options.ties)
     scaled = {target for targets in tied.values() for target in targets}

@@ -112,6 +112,8 @@ class _Flattener:
                 raise InvalidArgumentError(
                     f"{_shown(path)} has a key of type {type(key).__name__}; str, int, bool, float, None can be saved"
                 )
+            if type(key) is int and key not in _INT64:
+                raise InvalidArgumentError(f"{_shown(path)} has a key beyond 64 bits")
             described = self.describe(value, (*path, key))
             if described != [] or type(key) is not str or not self.is_natural((*path, key)):
                 items.append([_describe_leaf(key, path), described])
@@ -190,6 +192,8 @@ class _Unflattener:
                 key = _build_leaf(item[0])
                 if type(key) in (bytes, complex):
                     raise BadStructureError(f"a {type(key).__name__} is the key of a dict")
+                if type(key) is int and key not in _INT64:  # any number of these can have the same hash
+                    raise BadStructureError("a huge integer is the key of a dict")
                 _insert(result, key, self.build(item[1], (*path, key)))
             else:
                 raise BadStructureError("an item of a dict is neither a positive number nor a pair")

@@ -166,7 +166,7 @@ Status ChunkDecoder::decode_slice(bool to_row_end) {
     rows = std::min({rows, slot->rows, safe});
   }
   bool straight = true;
-  for (int s = 0; s < busy_; ++s) straight &= !active_[s]->scales.empty() && active_[s]->job->weights != nullptr && active_[s]->job->weights->type == active_[0]->job->weights->type;
+  for (int s = 0; s < busy_ && straight; ++s) straight = !active_[s]->scales.empty() && active_[s]->job->weights->type == active_[0]->job->weights->type;
   DecodeStream cursors[kMaxStreams];
   WeightRow places[kMaxStreams];
   for (int s = 0; s < busy_; ++s) {

@@ -26,6 +26,7 @@ void ChunkEncoder::encode_narrow(int64_t n, Slot* slot) {
   const uint16_t* raw = raw_of(*slot);
   for (int64_t i = n; i-- > 0;) tail_.push(slot->index.data()[i], raw != nullptr ? raw[i] : uint16_t(0));
   const int words = (tail_.bits() + format::kWordBits - 1) / format::kWordBits;
+  make_room(slot, 2 * words);
   slot->next -= 2 * words;
   const uint32_t y = tail_.state();
   const int y_words = words - tail_.word_count();
@@ -56,7 +57,7 @@ Status ChunkEncoder::index_symbols(const void* symbols, int64_t n, Slot* slot) {
     spare_.pop_back();
   }
   slot->next = slot->words.data() + slot->words.capacity();
-  make_room(slot, 1024 + table_.expected_bytes(n));
+  if (n > format::kMaxTail) make_room(slot, 1024 + table_.expected_bytes(n));
   return Status::kOk;
 }
 
@@ -114,7 +115,6 @@ Status ChunkEncoder::encode(const void* symbols, int64_t numel, int64_t chunk_sy
       const uint8_t* first = static_cast<const uint8_t*>(symbols) + chunk * chunk_symbols * table_.symbol_bytes;
       if (const Status status = index_symbols(first, n, &slot); status != Status::kOk) return status;
       if (n <= format::kMaxTail) {
-        make_room(&slot, 2 * format::max_chunk_words(n));
         encode_narrow(n, &slot);
       } else {
         choosers_[wides].begin(table_, slot.index.data(), raw_of(slot), n, slot.cost);

@@ -13,7 +13,7 @@ struct ChunkEntry {
   int32_t tail;   // symbols at its end that the single coder holds
 };
 
-inline int64_t chunk_count(int64_t numel, int64_t chunk_symbols) { return (numel + chunk_symbols - 1) / chunk_symbols; }
+inline int64_t chunk_count(int64_t numel, int64_t chunk_symbols) { return numel / chunk_symbols + (numel % chunk_symbols != 0); }
 inline int64_t symbols_in_chunk(int64_t numel, int64_t chunk_symbols, int64_t chunk) {
   const int64_t rest = numel - chunk * chunk_symbols;
   return rest < chunk_symbols ? rest : chunk_symbols;

@@ -17,7 +17,7 @@ void index_symbols_from(const EncodeTable& t, const In* symbols, int64_t begin, 
     return uint32_t(k) | (int(k) == t.escape_index ? kEscaped : 0) | (int(k) == t.invalid_index ? kInvalid : 0) | uint32_t(t.cost[k]) << 16;
   };
   for (int u = 0; u < 256; ++u) entry[u] = describe(t.index_of[u]);
-  entry[256] = describe(uint8_t(t.escape_index >= 0 ? t.escape_index : t.invalid_index));
+  entry[256] = t.escape_index >= 0 ? describe(uint8_t(t.escape_index)) : kInvalid;  // 16-bit symbols that no index stands for
 
   for (int64_t row = begin; row < n; row += format::kLanes) {  // `begin` is the beginning of a row
     const int lanes = int(n - row < format::kLanes ? n - row : format::kLanes);

@@ -32,17 +32,16 @@ EncodedParts encode_chunks(const char* op, const void* data, SymbolType type, in
   return encoded;
 }
 
-Status do_jobs(const std::vector<core::ChunkJob>& jobs) {
-  const core::RowCoder& coder = cpu::backend().coder;
+Status do_jobs(const cpu::Backend& backend, const std::vector<core::ChunkJob>& jobs) {
   return parallel_ranges(int64_t(jobs.size()), 1, [&](int64_t begin, int64_t end) {
-    const auto decoder = std::make_unique<core::ChunkDecoder>(coder);
+    const auto decoder = std::make_unique<core::ChunkDecoder>(backend.coder);
     return decoder->decode(jobs.data() + begin, end - begin);
   });
 }
 
-std::unique_ptr<core::DecodeTable> prepare_table(const core::FrequencyTable& table, SymbolType type) {
+std::unique_ptr<core::DecodeTable> prepare_table(const cpu::Backend& backend, const core::FrequencyTable& table, SymbolType type) {
   std::unique_ptr<core::DecodeTable> prepared(new core::DecodeTable);  // not cleared: most of it may never be used
-  const bool with_slots = cpu::backend().coder.uses_slots(format::bucket_count(table.alphabet_size()), format::symbol_bytes(type));
+  const bool with_slots = backend.coder.uses_slots(format::bucket_count(table.alphabet_size()), format::symbol_bytes(type));
   core::make_decode_table(table, type, with_slots, prepared.get());
   return prepared;
 }
@@ -106,19 +105,20 @@ std::tuple<Tensor, Tensor> encode_cpu(const Tensor& symbols, const Tensor& table
   return {payload, directory};
 }
 
-void decode_chunks(const char* op, const Chunks& chunks, const core::DecodeTable& table, Tensor& symbols) {
+void decode_chunks(const char* op, const cpu::Backend& backend, const Chunks& chunks, const core::DecodeTable& table, Tensor& symbols) {
   std::vector<core::ChunkJob> jobs;
   chunks.append_jobs(table, static_cast<uint8_t*>(symbols.mutable_data_ptr()), nullptr, &jobs);
-  check_status(op, do_jobs(jobs), "the payload is damaged");
+  check_status(op, do_jobs(backend, jobs), "the payload is damaged");
 }
 
 Tensor decode_cpu(const Tensor& payload, const Tensor& directory, const Tensor& table, int64_t numel, int64_t chunk_symbols, ScalarType symbol_dtype) {
   constexpr const char* kOp = "decode";
   const SymbolType type = symbol_type(kOp, symbol_dtype);
   const Chunks chunks(kOp, payload, directory, numel, chunk_symbols);  // before anything is allocated
-  const auto prepared = prepare_table(parse_table(kOp, table, type), type);
+  const cpu::Backend& backend = cpu::backend();
+  const auto prepared = prepare_table(backend, parse_table(kOp, table, type), type);
   Tensor symbols = host_result(payload, {numel}, symbol_dtype);
-  decode_chunks(kOp, chunks, *prepared, symbols);
+  decode_chunks(kOp, backend, chunks, *prepared, symbols);
   return symbols;
 }
 
@@ -127,18 +127,20 @@ void decode_out_cpu(const Tensor& payload, const Tensor& directory, const Tensor
   ANS_CHECK_ARGUMENT(out.is_contiguous(), kOp, "out is not contiguous");
   const SymbolType type = symbol_type(kOp, out.scalar_type());
   const Chunks chunks(kOp, payload, directory, out.numel(), chunk_symbols);
-  decode_chunks(kOp, chunks, *prepare_table(parse_table(kOp, table, type), type), out);
+  const cpu::Backend& backend = cpu::backend();
+  decode_chunks(kOp, backend, chunks, *prepare_table(backend, parse_table(kOp, table, type), type), out);
 }
 
 // Decodes all chunks to the weights that their symbols stand for.
 void decode_chunks_to_weights(const char* op, const Chunks& chunks, const Tensor& table, const Tensor& scale, const Tensor& exponent, ScalarType symbol_dtype,
                               Tensor& weight) {
   const SymbolType type = symbol_type(op, symbol_dtype);
-  const auto prepared = prepare_table(parse_table(op, table, type), type);
+  const cpu::Backend& backend = cpu::backend();
+  const auto prepared = prepare_table(backend, parse_table(op, table, type), type);
   const WeightDestination destination(op, weight, scale, exponent, type);
   std::vector<core::ChunkJob> jobs;
   chunks.append_jobs(*prepared, nullptr, &destination.target, &jobs);
-  check_status(op, do_jobs(jobs), "the payload is damaged");
+  check_status(op, do_jobs(backend, jobs), "the payload is damaged");
 }
 
 Tensor decode_dequantize_cpu(const Tensor& payload, const Tensor& directory, const Tensor& table, const Tensor& scale, const Tensor& exponent,

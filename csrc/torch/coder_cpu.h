@@ -12,6 +12,7 @@
 #include "core/chunk_decoder.h"
 #include "core/directory.h"
 #include "core/frequency_table.h"
+#include "cpu/backends.h"
 #include "torch/checks.h"
 #include "torch/parallel.h"
 #include "torch/scratch_pool.h"
@@ -154,10 +155,9 @@ struct Chunks {
   std::vector<ChunkEntry> entries;
 };
 
-// Does all jobs on torch's threads.
-Status do_jobs(const std::vector<core::ChunkJob>& jobs);
-
-std::unique_ptr<core::DecodeTable> prepare_table(const core::FrequencyTable& table, SymbolType type);
+// A table for a backend, which also does the jobs, on torch's threads: one that is selected in between might need other tables.
+std::unique_ptr<core::DecodeTable> prepare_table(const cpu::Backend& backend, const core::FrequencyTable& table, SymbolType type);
+Status do_jobs(const cpu::Backend& backend, const std::vector<core::ChunkJob>& jobs);
 
 // Checked: where the symbols of a matrix of weights go. Keeps the scales.
 struct WeightDestination {

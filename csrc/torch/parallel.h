@@ -4,6 +4,8 @@
 
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
+#include <limits>
 #include <mutex>
 #include <new>
 #include <string>
@@ -34,8 +36,16 @@ core::Status parallel_ranges(int64_t n, int64_t grain, const Work& work) {
   return core::Status(failure.load());
 }
 
-// A result on the host that is about to be filled.
+// A result on the host that is about to be filled. What cannot be had is an error of our own: torch's allocator would print a stack.
 inline Tensor host_result(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef shape, ScalarType dtype) {
+  constexpr int64_t kWorthAsking = int64_t{1} << 28;
+  int64_t bytes = dtype == ScalarType::Float ? 4 : dtype == ScalarType::Char || dtype == ScalarType::Byte ? 1 : 2;  // the dtypes of results
+  for (int64_t size : shape) bytes = size > 0 && bytes > std::numeric_limits<int64_t>::max() / size ? std::numeric_limits<int64_t>::max() : bytes * size;
+  if (bytes >= kWorthAsking) {
+    void* memory = bytes == std::numeric_limits<int64_t>::max() ? nullptr : std::malloc(size_t(bytes));
+    STD_TORCH_CHECK(memory != nullptr, "ans: [OutOfMemory] there are no ", bytes, " bytes for a result");
+    std::free(memory);
+  }
   Tensor result = torch::stable::new_empty(like, shape, dtype);
   core::advise_huge_pages(result.mutable_data_ptr(), result.numel() * result.element_size());
   return result;

@@ -33,13 +33,13 @@ Tensor row_scale_cpu(const Tensor& weight, int64_t bits, std::optional<double> c
   const uint8_t* source = static_cast<const uint8_t*>(rows.const_data_ptr());
   float* out = scale.mutable_data_ptr<float>();
   const core::QuantizeKernels& kernels = cpu::backend().quantizer;
-  std::atomic<int64_t> bad_row{-1};
+  std::atomic<int64_t> bad_row{shape.rows};  // the first one, whatever the threads
   const core::Status status = parallel_ranges(shape.rows, row_grain(shape.columns), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       core::RowStatistics statistics;
       kernels.row_statistics(source + r * shape.columns * core::float_bytes(type), type, shape.columns, &statistics);
       if (!core::is_finite_row(statistics)) {
-        bad_row = r;
+        for (int64_t before = bad_row; r < before && !bad_row.compare_exchange_weak(before, r);) continue;
         return core::Status::kNotFinite;
       }
       out[r] = core::row_scale(statistics, shape.columns, checked_bits, clip);

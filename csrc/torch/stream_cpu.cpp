@@ -182,13 +182,14 @@ void decode_all(const char* op, const std::vector<StreamInput>& streams, const s
     uint8_t* out;
     void append_jobs(std::vector<core::ChunkJob>* jobs) const { chunks.append_jobs(*table, out, target, jobs); }
   };
+  const cpu::Backend& backend = cpu::backend();
   std::vector<Coded> coded;
   for (size_t i = 0; i < streams.size(); ++i) {
     const StreamInput& s = streams[i];
     const core::WeightTarget* target = destinations.empty() ? nullptr : &destinations[i].target;
     if (s.parts.model != format::Model::kRaw && s.parts.model != format::Model::kConstant) {
       Chunks chunks(op, s.data() + s.parts.payload_begin, s.bytes.numel() - s.parts.payload_begin, s.parts.entries, s.numel, s.parts.chunk_symbols);
-      coded.push_back({i, prepare_table(s.parts.table, s.type), std::move(chunks), target, target == nullptr ? outs[i] : nullptr});
+      coded.push_back({i, prepare_table(backend, s.parts.table, s.type), std::move(chunks), target, target == nullptr ? outs[i] : nullptr});
     } else if (s.numel > 0) {
       if (target == nullptr) copy_symbols(s, outs[i]);
       else copy_weights(s, *target);
@@ -199,13 +200,13 @@ void decode_all(const char* op, const std::vector<StreamInput>& streams, const s
   std::stable_sort(coded.begin(), coded.end(), [&](const Coded& a, const Coded& b) { return kind(a) < kind(b); });
   std::vector<core::ChunkJob> jobs;
   for (const Coded& c : coded) c.append_jobs(&jobs);
-  const Status status = do_jobs(jobs);
+  const Status status = do_jobs(backend, jobs);
   if (status == Status::kOk) return;
   std::stable_sort(coded.begin(), coded.end(), [](const Coded& a, const Coded& b) { return a.stream < b.stream; });
   for (const Coded& c : coded) {  // which was it?
     jobs.clear();
     c.append_jobs(&jobs);
-    check_status(op, do_jobs(jobs), (streams[c.stream].which + "the payload is damaged").c_str());
+    check_status(op, do_jobs(backend, jobs), (streams[c.stream].which + "the payload is damaged").c_str());
   }
   check_status(op, status, "a payload is damaged");
 }
