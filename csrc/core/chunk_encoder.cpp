@@ -15,7 +15,7 @@ void ChunkEncoder::make_room(Slot* slot, int64_t bytes) {
   const int64_t capacity = slot->words.capacity(), free = capacity == 0 ? 0 : slot->next - slot->words.data();
   if (free >= bytes + kStoreSlack) return;
   const int64_t used = capacity - free;
-  slot->words.reserve(std::max(2 * capacity, used + bytes + kStoreSlack));
+  slot->words.reserve(std::max(capacity + capacity / 4, used + bytes + kStoreSlack));
   uint8_t* end = slot->words.data() + slot->words.capacity();
   if (used > 0) std::memmove(end - used, slot->words.data() + free, size_t(used));
   slot->next = end - used;
@@ -57,7 +57,7 @@ Status ChunkEncoder::index_symbols(const void* symbols, int64_t n, Slot* slot) {
     spare_.pop_back();
   }
   slot->next = slot->words.data() + slot->words.capacity();
-  if (n > format::kMaxTail) make_room(slot, 1024 + table_.expected_bytes(n));
+  if (n > format::kMaxTail) make_room(slot, 4096 + table_.expected_bytes(n));
   return Status::kOk;
 }
 
@@ -82,7 +82,7 @@ void ChunkEncoder::encode_full_rows(Slot** slots, int count) {
     int64_t rows = slots[0]->rows;
     for (int s = 0; s < count; ++s) {
       // A row rarely takes more than half of what it could: grow only when little room is left.
-      if (slots[s]->next - slots[s]->words.data() < 64 * row_bytes() + kStoreSlack) make_room(slots[s], 128 * row_bytes());
+      if (slots[s]->next - slots[s]->words.data() < 16 * row_bytes() + kStoreSlack) make_room(slots[s], 32 * row_bytes());
       rows = std::min({rows, slots[s]->rows, (slots[s]->next - slots[s]->words.data() - kStoreSlack) / row_bytes()});
     }
     for (int s = 0; s < count; ++s) {

@@ -1,6 +1,7 @@
 // CPU kernels of the tables and the coder.
 #include <torch/csrc/stable/library.h>
 
+#include <algorithm>
 #include <limits>
 #include <mutex>
 #include <string>
@@ -22,8 +23,15 @@ EncodedParts encode_chunks(const char* op, const void* data, SymbolType type, in
   const core::RowCoder& coder = cpu::backend().coder;
   const Status status = parallel_ranges(core::chunk_count(numel, chunk_symbols), 1, [&](int64_t begin, int64_t end) {
     EncodedParts::Part part;
-    core::ChunkEncoder encoder(coder, *prepared, *part.scratch);
-    const Status s = encoder.encode(data, numel, chunk_symbols, begin, end, &part.chunks);
+    const auto encoder = std::make_unique<core::ChunkEncoder>(coder, *prepared, *part.scratch);
+    constexpr int64_t kSymbolsApart = int64_t{1} << 23;
+    const int64_t step = std::max<int64_t>(core::EncodeScratch::kMaxStreams, kSymbolsApart / chunk_symbols);
+    Status s = Status::kOk;
+    for (int64_t at = begin; at < end && s == Status::kOk; at += step) {
+      if (at > begin) part.join(prepared->expected_bytes((end - begin) * chunk_symbols));
+      s = encoder->encode(data, numel, chunk_symbols, at, std::min(end, at + step), &part.chunks);
+      for (size_t i = 0; i < part.chunks.size(); ++i) part.entries.push_back(part.chunks[i].entry);
+    }
     const std::lock_guard<std::mutex> lock(adding);
     encoded.parts.emplace(begin, std::move(part));
     return s;

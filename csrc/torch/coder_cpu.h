@@ -59,9 +59,26 @@ inline std::vector<uint64_t> check_counts(const char* op, const Tensor& counts, 
 
 // Chunks as the threads encoded them: each part is a run of chunks, in order.
 struct EncodedParts {
+  // The last chunks lie where they were encoded, those before them one after another: many small buffers would be paged in slowly.
   struct Part {
     std::unique_ptr<core::EncodeScratch> scratch = ScratchPool::instance().take();
     std::vector<core::EncodedChunk> chunks;
+    core::ByteBuffer joined;
+    std::vector<ChunkEntry> entries;  // of all chunks
+
+    void join(int64_t expected_bytes) {
+      joined.reserve(expected_bytes);
+      for (core::EncodedChunk& chunk : chunks) {
+        joined.append(chunk.begin(), chunk.bytes());
+        scratch->spare.push_back(std::move(chunk.buffer));
+      }
+      chunks.clear();
+    }
+    int64_t bytes() const {
+      int64_t total = joined.size();
+      for (const core::EncodedChunk& chunk : chunks) total += chunk.bytes();
+      return total;
+    }
   };
   std::map<int64_t, Part> parts;  // by first chunk
 
@@ -76,21 +93,22 @@ struct EncodedParts {
   }
   int64_t bytes() const {
     int64_t total = 0;
-    for (const auto& [first, part] : parts)
-      for (const core::EncodedChunk& chunk : part.chunks) total += chunk.bytes();
+    for (const auto& [first, part] : parts) total += part.bytes();
     return total;
   }
   void copy_to(uint8_t* out) const {
-    for (const auto& [first, part] : parts)
+    for (const auto& [first, part] : parts) {
+      if (part.joined.size() > 0) std::memcpy(out, part.joined.data(), size_t(part.joined.size()));
+      out += part.joined.size();
       for (const core::EncodedChunk& chunk : part.chunks) {
         std::memcpy(out, chunk.begin(), size_t(chunk.bytes()));
         out += chunk.bytes();
       }
+    }
   }
   std::vector<ChunkEntry> entries() const {
     std::vector<ChunkEntry> all;
-    for (const auto& [first, part] : parts)
-      for (const core::EncodedChunk& chunk : part.chunks) all.push_back(chunk.entry);
+    for (const auto& [first, part] : parts) all.insert(all.end(), part.entries.begin(), part.entries.end());
     return all;
   }
 };
