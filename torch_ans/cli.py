@@ -23,7 +23,7 @@ from . import ops, tree
 from ._version import __version__
 from .analyze import Analysis, TensorReport, analyze, bits_per, inspect, roles
 from .atomic import check_target
-from .errors import AnsError, CorruptError, InvalidArgumentError, LimitExceededError
+from .errors import AnsError, CorruptError, InvalidArgumentError, LimitExceededError, is_torch_out_of_memory
 from .model_files import SUFFIXES, ModelFile, file_kind, read_model, write_model
 from .pipeline import Progress
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"torch-ans: {where}{_one_line(error)}", file=sys.stderr)
         return 1
     except RuntimeError as error:  # of torch
-        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+        if not is_torch_out_of_memory(error):
             raise
         print("torch-ans: out of memory", file=sys.stderr)
         return 1
@@ -197,7 +197,8 @@ def _nbytes(model: Any) -> int:
 def _compress(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     options = compression_options(args, parser)
     check_model_path(args.input, parser)
-    if os.path.splitext(args.output)[1].lower() in SUFFIXES:
+    with contextlib.suppress(InvalidArgumentError):
+        file_kind(args.output)
         parser.error(f"{args.output} has the suffix of a model, but what is written is an .ans file")
     compress_file(args.input, args.output, verify=args.verify, **options)
 

@@ -288,6 +288,11 @@ _OPERATOR_ERROR = re.compile(r"ans(?:::\w+)?: \[(\w+)\] [^\n]*")
 _TORCH_NO_MEMORY = re.compile(r"not enough memory|can't allocate memory")
 
 
+def is_torch_out_of_memory(error: RuntimeError) -> bool:
+    """Whether this is how torch says that there is no memory."""
+    return _TORCH_NO_MEMORY.search(str(error)) is not None
+
+
 @contextlib.contextmanager
 def translate() -> Iterator[None]:
     """Inside the block, a RuntimeError whose text contains `ans::<op>: [<Name>] explanation` becomes the class of that name.
@@ -297,7 +302,7 @@ def translate() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if _TORCH_NO_MEMORY.search(str(error)):
+        if is_torch_out_of_memory(error):
             raise OutOfMemoryError("there is no memory for a result") from error
         match = _OPERATOR_ERROR.search(str(error))
         if isinstance(error, AnsError) or match is None or match[1] not in BY_NAME:

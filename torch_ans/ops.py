@@ -9,7 +9,8 @@ that carry the same names.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -55,17 +56,18 @@ def _sigmas(clip_sigmas: float | str | None) -> float | None:
     return None if clip_sigmas == "absmax" else clip_sigmas  # type: ignore[return-value]
 
 
-def _check_writable(tensors: Sequence[Tensor]) -> None:
-    """The operators are not differentiable: refuse what autograd would refuse. And what only pretends to be its memory."""
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+@contextlib.contextmanager
+def _writing(out: Sequence[Tensor]) -> Iterator[None]:
+    """Around an operator that writes to these tensors. The operators are not differentiable: what autograd would refuse is refused, and so is what
+    only pretends to be its memory. Afterwards autograd knows that they have changed: a graph that needs their old values does not go on with the new
+    ones."""
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in out):
         raise InvalidArgumentError("out requires grad: decode into it under torch.no_grad()")
-    if any(tensor.is_neg() or tensor.is_conj() for tensor in tensors):
+    if any(tensor.is_neg() or tensor.is_conj() for tensor in out):
         raise InvalidArgumentError("out is a negated or conjugated view")
-
-
-def _written(tensors: Sequence[Tensor]) -> None:
-    """Tells autograd that these have changed, so that a graph which needs their old values does not go on with the new ones."""
-    torch.autograd.graph.increment_version(tensors)
+    with translate():
+        yield
+    torch.autograd.graph.increment_version(out)
 
 
 def row_scale(weight: Tensor, bits: int, clip_sigmas: float | str | None = None) -> Tensor:
@@ -155,10 +157,8 @@ def decode_dequantize(
 
 def decode_out(payload: Tensor, directory: Tensor, table: Tensor, chunk_symbols: int, out: Tensor) -> Tensor:
     """`decode` into `out` (contiguous, any shape; its dtype is the symbols'), which is returned. After an error its contents are undefined."""
-    _check_writable([out])
-    with translate():
+    with _writing([out]):
         torch.ops.ans.decode_out(payload, directory, table, chunk_symbols, out)
-    _written([out])
     return out
 
 
@@ -174,10 +174,8 @@ def decode_dequantize_out(
 ) -> Tensor:
     """`decode_dequantize` into `out` (contiguous; its shape and dtype are the result's), which is returned: straight into a model's parameters.
     After an error its contents are undefined."""
-    _check_writable([out])
-    with translate():
+    with _writing([out]):
         torch.ops.ans.decode_dequantize_out(payload, directory, table, scale, exponent, chunk_symbols, symbol_dtype, out)
-    _written([out])
     return out
 
 
@@ -215,10 +213,8 @@ def decode_stream(stream: Tensor, numel: int, symbol_dtype: torch.dtype) -> Tens
 
 def decode_stream_out(stream: Tensor, out: Tensor) -> Tensor:
     """`decode_stream` into `out` (contiguous; its size and dtype are the symbols'), which is returned. After an error its contents are undefined."""
-    _check_writable([out])
-    with translate():
+    with _writing([out]):
         torch.ops.ans.decode_stream_out(stream, out)
-    _written([out])
     return out
 
 
@@ -226,11 +222,9 @@ def decode_streams_out(streams: Sequence[Tensor], out: Sequence[Tensor]) -> Sequ
     """`decode_stream_out` of many streams in one call, which is faster than one after another: their chunks are decoded side by side. Each tensor of
     `out` is contiguous, has its stream's size and the dtype of its symbols (a stream says neither: another size or dtype gives other symbols or a
     CorruptError); `out` is returned. After an error the contents of all are undefined."""
-    _check_writable(out)
-    with translate():
+    with _writing(out):
         if streams or out:  # without a tensor there is no device to choose a kernel by
             torch.ops.ans.decode_streams_out(streams, out)
-    _written(out)
     return out
 
 
@@ -240,11 +234,9 @@ def decode_streams_dequantize_out(
     """`dequantize` of many streams in one call, without the symbols in between: `out[i]` (contiguous; float32, bfloat16 or float16, the last dimension
     is a row) receives the weights of `streams[i]` with the row scales `scale[i]` and the exponent `exponent[i]`; `out` is returned. After an error the
     contents of all are undefined."""
-    _check_writable(out)
-    with translate():
+    with _writing(out):
         if streams or out:
             torch.ops.ans.decode_streams_dequantize_out(streams, scale, exponent, symbol_dtype, out)
-    _written(out)
     return out
 
 

@@ -57,12 +57,18 @@ class Options:
             raise InvalidArgumentError(f'clip_sigmas is {clip!r}, neither a number nor "absmax" nor None')
         if not isinstance(clip, str | None) and not 0 < clip < math.inf:
             raise InvalidArgumentError(f"clip_sigmas is {clip!r}, not a positive number")
-        patterns = [self.select] if isinstance(self.select, str) else self.select
-        if patterns is not None and not callable(patterns):
-            if not isinstance(patterns, Sequence) or not all(isinstance(pattern, str) for pattern in patterns):
-                raise InvalidArgumentError(f"select is {self.select!r}, neither a function nor a pattern nor a sequence of patterns")
+        patterns = self.patterns
+        if not isinstance(patterns, Sequence) or not all(isinstance(pattern, str) for pattern in patterns):
+            raise InvalidArgumentError(f"select is {self.select!r}, neither a function nor a pattern nor a sequence of patterns")
         if not _is_int(self.min_quantized_numel):
             raise InvalidArgumentError(f"min_quantized_numel is {self.min_quantized_numel!r}, not an integer")
+
+    @property
+    def patterns(self) -> Sequence[str]:
+        """The patterns that `select` consists of; none if it is a function or not given."""
+        if self.select is None or callable(self.select):
+            return ()
+        return [self.select] if isinstance(self.select, str) else self.select
 
     @property
     def clip(self) -> float | None:
@@ -89,10 +95,9 @@ def plan(names: Sequence[str], tensors: Sequence[Tensor], options: Options) -> l
     """One spec per tensor. Raises InvalidArgumentError or UnsupportedDtypeError, with the tensor's name, for what cannot be
     saved as asked."""
     dtypes = [_checked_dtype(name, tensor) for name, tensor in zip(names, tensors)]
-    if options.select is not None and not callable(options.select):
-        for pattern in [options.select] if isinstance(options.select, str) else options.select:
-            if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
-                raise InvalidArgumentError(f"select: no tensor has a name like {pattern!r}")
+    for pattern in options.patterns:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+            raise InvalidArgumentError(f"select: no tensor has a name like {pattern!r}")
     aliases = _find_aliases(tensors)
     tied = _find_ties(names, tensors, dtypes, aliases, options.ties)
     scaled = {target for targets in tied.values() for target in targets}
@@ -202,7 +207,7 @@ def _bits_of(name: str, tensor: Tensor, options: Options) -> int | None:
         if answer is None:
             return options.bits if tensor.dim() >= 2 and tensor.numel() >= options.min_quantized_numel else None
     else:
-        answer = any(fnmatch.fnmatchcase(name, pattern) for pattern in ([select] if isinstance(select, str) else select))
+        answer = any(fnmatch.fnmatchcase(name, pattern) for pattern in options.patterns)
     if answer is False:
         return None
     if answer is True and options.bits is None:

@@ -75,12 +75,10 @@ struct Lanes16 {
     int raw_bits;
   };
 
-  ANS_INLINE static __m256i load1(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
-  ANS_INLINE static __m128i load_half(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
   ANS_INLINE static State load(const uint32_t* p) {
     State x;
     for (int k = 0; k < 2; ++k) {
-      const __m256i a = load1(p + 8 * k), b = load1(p + 8 * k + 16), m = _mm256_set1_epi32(0xFFFF);
+      const __m256i a = VectorAvx2::load1(p + 8 * k), b = VectorAvx2::load1(p + 8 * k + 16), m = _mm256_set1_epi32(0xFFFF);
       x.high.v[k] = _mm256_permute4x64_epi64(_mm256_packus_epi32(_mm256_srli_epi32(a, 16), _mm256_srli_epi32(b, 16)), 0xD8);
       x.low.v[k] = _mm256_permute4x64_epi64(_mm256_packus_epi32(_mm256_and_si256(a, m), _mm256_and_si256(b, m)), 0xD8);
     }
@@ -129,9 +127,9 @@ struct Lanes16 {
     at[0] = words;
     for (int q = 0; q < 3; ++q) at[q + 1] = at[q] + 2 * __builtin_popcount(m >> (8 * q) & 0xFF);
     words += 2 * __builtin_popcount(m);
-    auto expand = [&](int q) __attribute__((always_inline)) { return load_half(kWordShuffles.expand[m >> (8 * q) & 0xFF]); };
+    auto expand = [&](int q) __attribute__((always_inline)) { return VectorAvx2::load_half(kWordShuffles.expand[m >> (8 * q) & 0xFF]); };
     for (int k = 0; k < 2; ++k) {
-      const __m256i next = _mm256_inserti128_si256(_mm256_castsi128_si256(load_half(at[k])), load_half(at[k + 2]), 1);
+      const __m256i next = _mm256_inserti128_si256(_mm256_castsi128_si256(VectorAvx2::load_half(at[k])), VectorAvx2::load_half(at[k + 2]), 1);
       const __m256i shuffle = _mm256_inserti128_si256(_mm256_castsi128_si256(expand(k)), expand(k + 2), 1);
       x.high.v[k] = _mm256_blendv_epi8(x.high.v[k], x.low.v[k], empty.v[k]);
       x.low.v[k] = _mm256_blendv_epi8(x.low.v[k], _mm256_shuffle_epi8(next, shuffle), empty.v[k]);
