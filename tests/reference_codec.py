@@ -300,18 +300,17 @@ def decode_chunk(chunk: bytes, symbols: int, tail: int, slots: Slots) -> list[in
         main = decode_main(states, left, symbols - tail, slots)
     except StopIteration:
         raise Corrupted("WordsExhausted") from None
-    check(next(left, None) is None, "WordsLeft")
+    put_raw_values(main, list(left), slots)
     # f"{state:b}" is the leading 1, which stands for 2^e, and then the e bits of the payload
-    return main + decode_tail("".join(f"{state:b}"[1:] for state in states), tail, slots)
+    return [s for s in main if s is not None] + decode_tail("".join(f"{state:b}"[1:] for state in states), tail, slots)
 
 
-def decode_main(states: list[int], words: Iterator[int], main: int, slots: Slots) -> list[int]:
-    """Decodes `main` symbols row by row and leaves the final states in `states`. StopIteration: no word is left."""
-    slot_freq, slot_bias, slot_symbol, raw_bits, raw_min = slots
+def decode_main(states: list[int], words: Iterator[int], main: int, slots: Slots) -> list[int | None]:
+    """Decodes `main` symbols (None: the escape) row by row and leaves the final states in `states`. StopIteration: no word is left."""
+    slot_freq, slot_bias, slot_symbol, _, _ = slots
     next_word = words.__next__
-    out: list[int] = []
+    out: list[int | None] = []
     for begin in range(0, main, LANES):
-        escaped: list[int] = []
         for lane in range(min(LANES, main - begin)):
             x = states[lane]
             slot = x & 4095
@@ -319,19 +318,20 @@ def decode_main(states: list[int], words: Iterator[int], main: int, slots: Slots
             if x < 65536:
                 x = x << 16 | next_word()
             states[lane] = x
-            symbol = slot_symbol[slot]
-            if symbol is None:
-                escaped.append(lane)
-                symbol = 0  # its place; filled in below
-            out.append(symbol)
-        for lane in escaped:
-            x = states[lane]
-            out[begin + lane] = raw_min + (x & ((1 << raw_bits) - 1))
-            x >>= raw_bits
-            if x < 65536:
-                x = x << 16 | next_word()
-            states[lane] = x
+            out.append(slot_symbol[slot])
     return out
+
+
+def put_raw_values(symbols: list[int | None], words: list[int], slots: Slots) -> None:
+    """Replaces every None by its symbol; `words` are those that the lanes left."""
+    escaped = [i for i, symbol in enumerate(symbols) if symbol is None]
+    size = len(escaped) * slots.raw_bits
+    check(len(words) >= -(-size // 16), "WordsExhausted")
+    check(len(words) <= -(-size // 16), "WordsLeft")
+    bits = "".join(f"{word:016b}" for word in reversed(words))
+    check("1" not in bits[size:], "NonzeroPadding")
+    for at, i in enumerate(escaped):
+        symbols[i] = slots.raw_min + int(bits[at * slots.raw_bits : (at + 1) * slots.raw_bits], 2)
 
 
 def decode_tail(bits: str, tail: int, slots: Slots) -> list[int]:

@@ -153,7 +153,7 @@ SYMBOLS = [-1, 0, 0, 1, 0, -8, -1, 1] * 10
 CODER = Coder(MODEL)
 STEPS = CODER.steps(SYMBOLS)
 CHUNK = encode_chunk(CODER, STEPS)
-RAW16 = Model([2048], 0, Escape(2048, 16, -32768))  # every escape reads a word
+RAW16 = Model([2048], 0, Escape(2048, 16, -32768))  # every escape takes a word
 Illegal = tuple[bytes, int, str]
 
 
@@ -244,6 +244,7 @@ ILLEGAL: dict[str, Callable[[], Illegal]] = {
     "SymbolOutOfRange: raw 16 bits": lambda: illegal_table(MODEL._replace(escape=Escape(596, 16, -128))),
     "SymbolOutOfRange: raw high, i16": lambda: illegal_table(MODEL._replace(escape=Escape(596, 16, -32767)), "i16"),
     "NonzeroPadding: table": lambda: illegal_table(MODEL, padding="1"),
+    "NonzeroPadding: raw values": lambda: illegal_chunk(encode_chunk(CODER, STEPS, padding="01")),
     "NonzeroPadding: directory": lambda: illegal_directory([(WIDE, 0)], padding="1"),
     "DirectoryTruncated: no directory": lambda: cut(LEGAL, TABLE_END),
     "DirectoryTruncated: in an order": lambda: cut(TWO, TWO_TABLE_END + 1, 160),
@@ -276,9 +277,11 @@ ILLEGAL: dict[str, Callable[[], Illegal]] = {
     "StateOutOfRange: 0": lambda: illegal_chunk(chunk_with(state=0)),
     "StateOutOfRange: 2^16 - 1": lambda: illegal_chunk(chunk_with(state=0xFFFF)),
     "StateOutOfRange: an idle lane": lambda: illegal_chunk(RAW16_CHUNK[:124] + bytes(4) + RAW16_CHUNK[128:], 0, 1, RAW16),
-    "WordsExhausted: index": lambda: illegal_chunk(CHUNK[:-2]),
+    "WordsExhausted: index": lambda: illegal_chunk(encode_chunk(CODER, CODER.steps([1] * 80), exponents=[31] * LANES)[:-2]),
+    "WordsExhausted: both": lambda: illegal_chunk(CHUNK[:-2]),
     "WordsExhausted: raw": lambda: illegal_chunk(RAW16_CHUNK[:-2], 0, 1, RAW16),
     "WordsLeft: one": lambda: illegal_chunk(CHUNK + b"\x00\x00"),
+    "WordsLeft: raw": lambda: illegal_chunk(RAW16_CHUNK + bytes(2), 0, 1, RAW16),
     "TailEmpty: wide": lambda: illegal_chunk(encode_chunk(CODER, STEPS, payload="0")),
     "TailEmpty: wide, with a tail": lambda: illegal_chunk(encode_chunk(CODER, STEPS, tail=9, payload="0"), tail=9),
     "TailEmpty: narrow": lambda: illegal_chunk(bytes(6), tail=80),

@@ -214,11 +214,12 @@ def encode_chunk(
     exponents: Sequence[int] = (16,) * LANES,
     spare_words: int = 0,
     payload: str | None = None,
+    padding: str = "",
 ) -> bytes:
     """A chunk whose last `tail` symbols are in the tail (all of them: a narrow chunk).
 
     `exponents` has the e of every lane; a narrow chunk begins with `spare_words` zero words; `payload` replaces the tail bits from
-    the first one bit on.
+    the first one bit on, `padding` the zero bits behind the raw values.
     """
     main = len(steps) - tail
     bits = tail_bits(coder, steps[main:]) if payload is None else payload
@@ -233,13 +234,12 @@ def encode_chunk(
         states.append(1 << e | int(bits[at : at + e], 2))
         at += e
     for begin in reversed(range(0, main, LANES)):
-        row = list(enumerate(steps[begin : min(begin + LANES, main)]))[::-1]
-        for lane, (_, raw) in row:
-            if raw is not None:
-                states[lane] = coder.push_raw(states[lane], raw, words)
-        for lane, (index, _) in row:
+        for lane, (index, _) in list(enumerate(steps[begin : min(begin + LANES, main)]))[::-1]:
             states[lane] = coder.push_index(states[lane], index, words)
-    return b"".join(x.to_bytes(4, "little") for x in states) + to_words(words[::-1])
+    raws = "".join(f"{raw:0{coder.escape.raw_bits}b}" for _, raw in steps[:main] if coder.escape and raw is not None)
+    raws += padding or "0" * (-len(raws) % 16)
+    raw_words = [int(raws[i : i + 16], 2) for i in range(0, len(raws), 16)]
+    return b"".join(x.to_bytes(4, "little") for x in states) + to_words(words[::-1] + raw_words[::-1])
 
 
 def to_words(words: Sequence[int]) -> bytes:

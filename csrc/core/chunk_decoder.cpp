@@ -16,7 +16,7 @@ bool together(const ChunkJob& a, const ChunkJob& b) {
 // Moves the words that are left to a copy behind which there are zeros, so that some rows may run past the end before that is noticed.
 void ChunkDecoder::Slot::pad() {
   const int64_t left = end - next;
-  const size_t size = size_t(left + kSliceRows * kMaxRowBytes + kMaxRowBytes + kLoadSlack);
+  const size_t size = size_t(left + kSliceRows * kRowBytes + kRowBytes + kLoadSlack);
   if (copy.size() < size) copy.resize(size);
   std::memcpy(copy.data(), next, size_t(left));
   std::memset(copy.data() + left, 0, size - size_t(left));
@@ -68,6 +68,7 @@ void ChunkDecoder::start(const ChunkJob& job, Slot* slot) {
   slot->job = &job;
   slot->next = job.bytes + sizeof slot->state;
   slot->end = job.bytes + 2 * int64_t(job.entry.words);
+  slot->raws = RawReader(slot->next, slot->end, job.table->raw_bits);
   slot->padded = false;
   slot->rows = (job.symbols - job.entry.tail) / format::kLanes;
   slot->out = job.out;
@@ -113,17 +114,19 @@ Status ChunkDecoder::finish(Slot* slot) {
   uint8_t* out = to_weights ? tail.symbols : slot->out;
   tail.row_symbols = int((job.symbols - job.entry.tail) % format::kLanes);
   if (tail.row_symbols > 0) {
-    if (!slot->padded && job.readable_end - slot->next < kMaxRowBytes + kLoadSlack) slot->pad();
+    if (!slot->padded && job.readable_end - slot->next < kRowBytes + kLoadSlack) slot->pad();
     alignas(64) uint8_t row[2 * format::kLanes];
-    DecodeStream stream{job.table, slot->state, slot->next, row};
+    DecodeStream stream{job.table, slot->state, slot->next, row, &slot->raws};
     coder_.decode_partial_row(&stream, tail.row_symbols);
     slot->next = stream.words;
     const size_t bytes = size_t(tail.row_symbols * job.table->symbol_bytes);
     std::memcpy(out, row, bytes);
     out += bytes;
   }
-  if (slot->next > slot->end) return Status::kWordsExhausted;
-  if (slot->next < slot->end) return Status::kWordsLeft;
+  const int64_t raw_bytes = slot->raws.bytes();
+  if (slot->next > slot->end - raw_bytes) return Status::kWordsExhausted;
+  if (slot->next < slot->end - raw_bytes) return Status::kWordsLeft;
+  if (!slot->raws.zero_padding()) return Status::kNonzeroPadding;
   bits_.clear();
   for (uint32_t x : slot->state) {
     const int e = 31 - __builtin_clz(x);
@@ -172,7 +175,7 @@ Status ChunkDecoder::decode_slice(bool to_row_end) {
   for (int s = 0; s < busy_; ++s) {
     Slot* slot = active_[s];
     const WeightTarget* weights = slot->job->weights;
-    cursors[s] = {slot->job->table, slot->state, slot->next, slot->out};
+    cursors[s] = {slot->job->table, slot->state, slot->next, slot->out, &slot->raws};
     if (straight && s == 0 && to_row_end) rows = std::min(rows, (weights->columns - slot->element % weights->columns) / format::kLanes);
     if (straight) {
       const int64_t columns = weights->columns, row = slot->element / columns - slot->job->first_element / columns;

@@ -34,14 +34,15 @@ class ChunkDecoder {
   static constexpr int kSliceRows = 32;    // rows decoded from a padded copy before its end is checked
   static constexpr int kWeightRows = 128;  // rows decoded before they become weights: they are still in the nearest cache
   static constexpr int64_t kLoadSlack = 64;
-  static constexpr int64_t kMaxRowBytes = 4 * format::kLanes;
+  static constexpr int64_t kRowBytes = 2 * format::kLanes;  // that a row takes at most
 
   // A chunk that is being decoded.
   struct Slot {
     const ChunkJob* job;
     uint32_t state[format::kLanes];
     const uint8_t* next;   // next word
-    const uint8_t* end;    // where the words end
+    const uint8_t* end;    // where the chunk ends: the words, or the raw values of the escapes behind them
+    RawReader raws;
     bool padded;           // next and end lie in `copy`, zeros follow
     uint8_t* out;          // next row; not for weights
     int64_t rows;          // full rows left
@@ -50,9 +51,8 @@ class ChunkDecoder {
     std::vector<uint8_t> copy;
     alignas(64) uint8_t symbols[kWeightRows * format::kLanes * 2];  // that are to become weights
 
-    int64_t row_bytes() const { return 2 * format::kLanes * (job->table->escape_index >= 0 ? 2 : 1); }
     // Rows that can not run past what may be read, whatever the words say.
-    int64_t safe_rows() const { return padded ? kSliceRows : (job->readable_end - next - kLoadSlack) / row_bytes(); }
+    int64_t safe_rows() const { return padded ? kSliceRows : (job->readable_end - next - kLoadSlack) / kRowBytes; }
     void pad();
   };
   // Tails wait until there are as many as streams.

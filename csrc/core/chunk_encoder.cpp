@@ -23,8 +23,11 @@ void ChunkEncoder::make_room(Slot* slot, int64_t bytes) {
 
 void ChunkEncoder::encode_narrow(int64_t n, Slot* slot) {
   tail_.reset(table_);
-  const uint16_t* raw = raw_of(*slot);
-  for (int64_t i = n; i-- > 0;) tail_.push(slot->index.data()[i], raw != nullptr ? raw[i] : uint16_t(0));
+  const uint16_t* raw = raw_of(*slot) + slot->escapes;
+  for (int64_t i = n; i-- > 0;) {
+    const uint8_t index = slot->index.data()[i];
+    tail_.push(index, int(index) == table_.escape_index ? *--raw : uint16_t(0));
+  }
   const int words = (tail_.bits() + format::kWordBits - 1) / format::kWordBits;
   make_room(slot, 2 * words);
   slot->next -= 2 * words;
@@ -45,13 +48,12 @@ void ChunkEncoder::encode_narrow(int64_t n, Slot* slot) {
 Status ChunkEncoder::index_symbols(const void* symbols, int64_t n, Slot* slot) {
   const int64_t padded = (n + format::kLanes - 1) / format::kLanes * format::kLanes;
   slot->index.reserve(padded + 64);
-  const bool escape = table_.escape_index >= 0;
-  if (escape) slot->raw.reserve(2 * (padded + 64));
-  uint16_t* raw = escape ? reinterpret_cast<uint16_t*>(slot->raw.data()) : nullptr;  // there may be one of an earlier table
+  if (table_.escape_index >= 0) slot->raw.reserve(2 * (n + 64));
   std::fill_n(slot->cost, format::kLanes, uint16_t(0));
-  const IndexResult found = coder_.index_symbols(table_, symbols, n, slot->index.data(), raw, slot->cost);
+  const IndexResult found = coder_.index_symbols(table_, symbols, n, slot->index.data(), reinterpret_cast<uint16_t*>(slot->raw.data()), slot->cost);
   if (found.invalid) return Status::kSymbolNotInTable;
   slot->symbols = n;
+  slot->escapes = found.escapes;
   if (!spare_.empty()) {
     slot->words = std::move(spare_.back());
     spare_.pop_back();
@@ -61,16 +63,19 @@ Status ChunkEncoder::index_symbols(const void* symbols, int64_t n, Slot* slot) {
   return Status::kOk;
 }
 
-// The states, and the partial row.
+// The states, the raw values of the lanes' escapes, and the partial row.
 void ChunkEncoder::begin_rows(const Seeds& seeds, Slot* slot) {
   std::copy(seeds.states, seeds.states + format::kLanes, slot->state);
   const int64_t main = slot->symbols - seeds.tail;
   slot->entry = {0, seeds.tail};
   slot->rows = main / format::kLanes;
+  if (const int64_t escapes = slot->escapes - seeds.tail_escapes; escapes > 0) {
+    make_room(slot, 2 * raw_words(escapes, table_.raw_bits) + kRowBytes);
+    slot->next = write_raw_values(raw_of(*slot), escapes, table_.raw_bits, slot->next);
+  }
   if (const int active = int(main % format::kLanes); active > 0) {
     const int64_t at = slot->rows * format::kLanes;
-    const uint16_t* raw = raw_of(*slot);
-    EncodeStream stream{slot->state, slot->next, slot->index.data() + at, raw != nullptr ? raw + at : nullptr};
+    EncodeStream stream{slot->state, slot->next, slot->index.data() + at};
     coder_.encode_partial_row(table_, &stream, active);
     slot->next = stream.words;
   }
@@ -82,13 +87,12 @@ void ChunkEncoder::encode_full_rows(Slot** slots, int count) {
     int64_t rows = slots[0]->rows;
     for (int s = 0; s < count; ++s) {
       // A row rarely takes more than half of what it could: grow only when little room is left.
-      if (slots[s]->next - slots[s]->words.data() < 16 * row_bytes() + kStoreSlack) make_room(slots[s], 32 * row_bytes());
-      rows = std::min({rows, slots[s]->rows, (slots[s]->next - slots[s]->words.data() - kStoreSlack) / row_bytes()});
+      if (slots[s]->next - slots[s]->words.data() < 16 * kRowBytes + kStoreSlack) make_room(slots[s], 32 * kRowBytes);
+      rows = std::min({rows, slots[s]->rows, (slots[s]->next - slots[s]->words.data() - kStoreSlack) / kRowBytes});
     }
     for (int s = 0; s < count; ++s) {
       const int64_t at = (slots[s]->rows - rows) * format::kLanes;
-      const uint16_t* raw = raw_of(*slots[s]);
-      streams[s] = {slots[s]->state, slots[s]->next, slots[s]->index.data() + at, raw != nullptr ? raw + at : nullptr};
+      streams[s] = {slots[s]->state, slots[s]->next, slots[s]->index.data() + at};
     }
     coder_.encode_rows(table_, streams, count, rows);
     int active = 0;
@@ -117,7 +121,7 @@ Status ChunkEncoder::encode(const void* symbols, int64_t numel, int64_t chunk_sy
       if (n <= format::kMaxTail) {
         encode_narrow(n, &slot);
       } else {
-        choosers_[wides].begin(table_, slot.index.data(), raw_of(slot), n, slot.cost);
+        choosers_[wides].begin(table_, slot.index.data(), raw_of(slot) + slot.escapes, n, slot.cost);
         choosers[wides] = &choosers_[wides];
         wide[wides++] = &slot;
       }

@@ -24,7 +24,9 @@ struct EncodeScratch {
   static constexpr int kMaxStreams = 4;
 
   struct Slot {
-    ByteBuffer index, raw;
+    ByteBuffer index;
+    ByteBuffer raw;           // uint16_t each: raw values of the escapes
+    int64_t escapes = 0;
     ByteBuffer words;         // filled from its end
     uint8_t* next = nullptr;  // first word written so far
     int64_t symbols = 0;
@@ -54,6 +56,7 @@ class ChunkEncoder {
 
  private:
   static constexpr int kMaxStreams = EncodeScratch::kMaxStreams;
+  static constexpr int64_t kRowBytes = 2 * format::kLanes;  // that a row takes at most
   using Slot = EncodeScratch::Slot;
 
   Status index_symbols(const void* symbols, int64_t n, Slot* slot);
@@ -61,8 +64,7 @@ class ChunkEncoder {
   void encode_narrow(int64_t n, Slot* slot);
   void encode_full_rows(Slot** slots, int count);
   void make_room(Slot* slot, int64_t bytes);
-  const uint16_t* raw_of(const Slot& slot) const { return table_.escape_index >= 0 ? reinterpret_cast<const uint16_t*>(slot.raw.data()) : nullptr; }
-  int64_t row_bytes() const { return 2 * format::kLanes * (table_.escape_index >= 0 ? 2 : 1); }
+  static const uint16_t* raw_of(const Slot& slot) { return reinterpret_cast<const uint16_t*>(slot.raw.data()); }
 
   const RowCoder& coder_;
   const EncodeTable& table_;

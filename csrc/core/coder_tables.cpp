@@ -136,10 +136,9 @@ void make_encode_table(const FrequencyTable& table, format::SymbolType type, Enc
     out->shift[i] = uint32_t(shift);
     out->packed[i] = f | out->start[i] << 12 | uint32_t(shift) << 24;
     out->reciprocal[i] = uint32_t(std::min<uint64_t>(0xFFFFFFFFu, (uint64_t{1} << (32 + shift)) / f));
-    uint64_t bits12 = (code_length(int(f)) + (1u << 19)) >> 20;
-    if (int(i) == table.escape_index()) bits12 += uint64_t(table.raw_bits) << 12;
+    const uint64_t bits12 = (code_length(int(f)) + (1u << 19)) >> 20, raw12 = int(i) == table.escape_index() ? uint64_t(table.raw_bits) << 12 : 0;
     out->cost[i] = uint16_t(bits12);
-    mean += f * bits12;
+    mean += f * (bits12 + raw12);
   }
   out->mean_cost = uint32_t(mean / format::kSlots);
   std::copy(order.slot_of.begin(), order.slot_of.end(), out->slot_of);

@@ -39,7 +39,7 @@ struct alignas(64) EncodeTable {
   // By u = symbol - first_value (mod 256).
   uint8_t index_of[256];
   // By index.
-  uint16_t cost[format::kMaxAlphabet];          // bits * 4096 mod 2^16, raw bits of an escape included
+  uint16_t cost[format::kMaxAlphabet];          // bits * 4096 mod 2^16, without the raw bits of an escape
   uint32_t freq[format::kMaxAlphabet];
   uint32_t reciprocal[format::kMaxAlphabet];    // floor(2^(32 + shift) / freq), at most 2^32 - 1
   uint32_t shift[format::kMaxAlphabet];         // floor(log2 freq)
@@ -69,7 +69,7 @@ struct alignas(64) EncodeTable {
   int raw_bits;
   int32_t raw_min;
   bool dense;            // every core symbol has a slot: index_of[u] is u below core_size
-  uint32_t mean_cost;    // bits * 4096 that a symbol takes on average, if symbols occur as often as the table says
+  uint32_t mean_cost;    // bits * 4096 that a symbol takes on average, raw bits included, if symbols occur as often as the table says
   int invalid_index;     // what index_of gives for a symbol that the table can not code; -1: there is none
 
   // Bytes of n symbols, with a little room.

@@ -31,11 +31,11 @@ void index_symbols_from(const EncodeTable& t, const In* symbols, int64_t begin, 
     }
     result->invalid |= (marks & kInvalid) != 0;
     if ((marks & kEscaped) == 0) continue;
-    result->escaped = true;
     for (int l = 0; l < lanes; ++l) {
       if (int(index[row + l]) != t.escape_index) continue;
-      raw[row + l] = uint16_t(In(symbols[row + l] - In(t.raw_min)));
-      result->invalid |= raw[row + l] >> t.raw_bits != 0;
+      const uint16_t value = uint16_t(In(symbols[row + l] - In(t.raw_min)));
+      raw[result->escapes++] = value;
+      result->invalid |= value >> t.raw_bits != 0;
     }
   }
 }

@@ -7,17 +7,19 @@
 //   State, Index, Mask             32 states, 32 indices (or symbols minus first_value), 32 flags
 //   Decoder{table}, Encoder{table} the table as the backend likes it (in registers, say)
 //   load / store                   states from / to uint32_t[32]
-//   Index pop(decoder, x)          look up the bucket, advance the state; indices may carry garbage above the alphabet until clean(decoder, index)
-//   refill(x, words)               lanes below 2^16 take the next words, in ascending order of lanes
-//   Index pop_raw(decoder, x, m)   lanes in m give their low raw_bits, as symbol - first_value
+//   kDecodeStreams, kEncodeStreams how many streams at once are the fastest
+//   pop<kBegin, kEnd>(decoders, x[], index[])   for each of these streams: look up the bucket, advance the state; indices may carry garbage above the alphabet
+//   refill<kBegin, kEnd>(x[], words[])          lanes below 2^16 take the next words, in ascending order of lanes
 //   push<kPartial, kStreams>(encoder, x[], index[], on, words[])   for each stream: spill the lanes that would overflow, in descending order of lanes downwards
 //                                  from `words`; then the inverse of pop
-//   push_raw(encoder, x, m, raw, words)
-//   is_escape(…, index), any_escape<kStreams, kShared>(decoders, index[]), any(m), first(n), both(m, n), select(m, a, b), select_state(m, a, b)
-//   store_row / store_row_pair<Out, kClean>, load_index, load_raw
-//   Weights, make_weights, store_weights, store_escaped_weights   only for decode_weight_rows
+//   first(n), select_state(m, a, b)
+//   store_row<Out>(decoder, out, index), load_index
+//   store_row_pair<Out, kEscape>   stores two rows; not 0 if there is an escape in them
+//   uint32_t equal_in_row(out, v)  bit i: out[i] == v
+//   Weights, make_weights, store_weights, larger_weights, any_mark   only for decode_weight_rows
 // Callers guarantee that 64 bytes can be read at `words` and written below it.
 #pragma once
+#include "core/quantize_arithmetic.h"
 #include "core/row_coder.h"
 
 namespace ans::core {
@@ -33,32 +35,47 @@ struct Decoders {
   ANS_INLINE const typename L::Decoder& operator[](int s) const { return of[kShared ? 0 : s]; }
 };
 
-// One row of each stream. The streams take turns, which hides the latency of a step; one test finds out whether any of them met an escape.
-template <class L, bool kEscape, int kStreams, bool kShared>
+// One row of each stream, kGroup streams step by step together: a step waits long for the one before it, and a processor looks for other work only so far ahead.
+template <class L, int kGroup, int kStreams, bool kShared, int kBegin = 0>
 ANS_INLINE void decode_row(const Decoders<L, kStreams, kShared>& decoders, typename L::State (&x)[kStreams], const uint8_t* (&words)[kStreams],
                            typename L::Index (&index)[kStreams]) {
-  ANS_UNROLL
-  for (int s = 0; s < kStreams; ++s) {
-    index[s] = L::pop(decoders[s], x[s]);
-    L::refill(x[s], words[s]);
-    if constexpr (kEscape) index[s] = L::clean(decoders[s], index[s]);
+  if constexpr (kBegin < kStreams) {
+    constexpr int kEnd = kBegin + kGroup < kStreams ? kBegin + kGroup : kStreams;
+    L::template pop<kBegin, kEnd>(decoders, x, index);
+    L::template refill<kBegin, kEnd>(x, words);
+    decode_row<L, kGroup, kStreams, kShared, kEnd>(decoders, x, words, index);
   }
-  if constexpr (kEscape) {
-    if (__builtin_expect(L::template any_escape<kStreams, kShared>(decoders.of, index), 0)) {
-      ANS_UNROLL  // also here: an index that is not a constant would keep all states in memory
-      for (int s = 0; s < kStreams; ++s) {
-        const typename L::Mask escaped = L::is_escape(decoders[s], index[s]);
-        if (!L::any(escaped)) continue;
-        index[s] = L::select(escaped, L::pop_raw(decoders[s], x[s], escaped), index[s]);
-        L::refill(x[s], words[s]);
-      }
-    }
+}
+
+// Places in a block of rows where some stream met an escape. They are noted without a branch, and filled in when the block is done: the loops over rows know
+// nothing of escapes, and all states stay in registers.
+constexpr int kBlock = 256;
+struct EscapePlaces {
+  int32_t at[2 * kBlock];
+  int count = 0;
+  ANS_INLINE void note(int32_t place, bool some) {
+    at[count] = place;
+    count += some;
   }
+};
+
+// The value that the rows store for an escape, which no other index has.
+template <class Out>
+ANS_INLINE Out escape_mark(const DecodeTable& table) { return Out(table.first_value + table.escape_index); }
+
+// Fills in the escaped ones among symbols of a row; on: the lanes that count.
+template <class L, class Out>
+ANS_INLINE void fill_in(const DecodeStream& stream, Out* row, uint32_t on = ~0u) {
+  const DecodeTable& table = *stream.table;
+  if (table.escape_index < 0) return;
+  for (uint32_t m = L::equal_in_row(row, escape_mark<Out>(table)) & on; m != 0; m &= m - 1)
+    row[__builtin_ctz(m)] = Out(table.first_value + table.raw_offset + int32_t(stream.raws->next()));
 }
 
 // Decodes `rows` full rows of each of kStreams chunks.
 template <class L, class Out, int kStreams, bool kEscape, bool kShared>
 ANS_NOINLINE void decode_rows(DecodeStream* streams, int64_t rows) {
+  constexpr int kGroup = L::kDecodeStreams;
   const Decoders<L, kStreams, kShared> decoders(streams);
   typename L::State x[kStreams];
   const uint8_t* words[kStreams];
@@ -69,20 +86,33 @@ ANS_NOINLINE void decode_rows(DecodeStream* streams, int64_t rows) {
     out[s] = static_cast<Out*>(streams[s].out);
   }
   typename L::Index first[kStreams], second[kStreams];
-  int64_t row = 0;
-  for (; row + 2 <= rows; row += 2) {  // two at a time: one full-width store
-    decode_row<L, kEscape, kStreams, kShared>(decoders, x, words, first);
-    decode_row<L, kEscape, kStreams, kShared>(decoders, x, words, second);
-    ANS_UNROLL
-    for (int s = 0; s < kStreams; ++s) {
-      L::template store_row_pair<Out, !kEscape>(decoders[s], out[s], first[s], second[s]);
-      out[s] += 2 * format::kLanes;
+  for (int64_t pairs = rows / 2; pairs > 0;) {  // two rows at a time: one full-width store
+    const int n = int(pairs < kBlock ? pairs : kBlock);
+    EscapePlaces places;
+    for (int pair = 0; pair < n; ++pair) {
+      decode_row<L, kGroup>(decoders, x, words, first);
+      decode_row<L, kGroup>(decoders, x, words, second);
+      uint64_t escaped = 0;
+      ANS_UNROLL
+      for (int s = 0; s < kStreams; ++s) {
+        escaped |= L::template store_row_pair<Out, kEscape>(decoders[s], out[s], first[s], second[s]);
+        out[s] += 2 * format::kLanes;
+      }
+      if constexpr (kEscape) places.note(pair, escaped != 0);
     }
+    for (int i = 0; i < places.count; ++i)
+      for (int s = 0; s < kStreams; ++s) {
+        Out* pair = out[s] + (places.at[i] - n) * 2 * format::kLanes;
+        fill_in<L>(streams[s], pair);
+        fill_in<L>(streams[s], pair + format::kLanes);
+      }
+    pairs -= n;
   }
-  if (row < rows) {
-    decode_row<L, kEscape, kStreams, kShared>(decoders, x, words, first);
+  if (rows % 2 != 0) {
+    decode_row<L, kGroup>(decoders, x, words, first);
     for (int s = 0; s < kStreams; ++s) {
-      L::template store_row<Out, !kEscape>(decoders[s], out[s], first[s]);
+      L::store_row(decoders[s], out[s], first[s]);
+      if constexpr (kEscape) fill_in<L>(streams[s], out[s]);
       out[s] += format::kLanes;
     }
   }
@@ -93,10 +123,23 @@ ANS_NOINLINE void decode_rows(DecodeStream* streams, int64_t rows) {
   }
 }
 
-// Rows straight to 16-bit floats T: within a row of the matrix a weight is a look-up by index. An escaped symbol first becomes some weight; its own is written
-// over it, out of the way of all others.
+// An escape among weights is marked by a NaN, of bf16 and of fp16. Scales are finite, so no other weight is one: as an integer it is larger than all of them.
+constexpr uint16_t kWeightMark = 0x7fff;
+
+// The row of 32 that follows `start` by `row` others.
+template <class L, class T>
+ANS_INLINE void fill_in_weights(const DecodeStream& stream, const WeightRow& start, int64_t row, T* out) {
+  uint32_t m = L::equal_in_row(reinterpret_cast<const uint16_t*>(out), kWeightMark);
+  if (m == 0) return;
+  const float scale = start.scale[row < start.left ? 0 : 1 + (row - start.left) / start.length];
+  const int32_t raw_min = stream.table->first_value + stream.table->raw_offset;
+  for (; m != 0; m &= m - 1) out[__builtin_ctz(m)] = from_float<T>(dequantize_symbol(raw_min + int32_t(stream.raws->next()), scale));
+}
+
+// Rows straight to 16-bit floats T: within a row of the matrix a weight is a look-up by index.
 template <class L, class T, int kStreams, bool kEscape, bool kShared>
 ANS_NOINLINE void decode_weight_rows(DecodeStream* streams, WeightRow* places, int64_t rows) {
+  constexpr int kGroup = 3;  // weights take up registers
   const Decoders<L, kStreams, kShared> decoders(streams);
   typename L::State x[kStreams];
   typename L::Weights weights[kStreams];
@@ -106,42 +149,39 @@ ANS_NOINLINE void decode_weight_rows(DecodeStream* streams, WeightRow* places, i
     x[s] = L::load(streams[s].state);
     words[s] = streams[s].words;
     out[s] = static_cast<T*>(streams[s].out);
-    weights[s] = L::template make_weights<T>(streams[s].table->first_value, *places[s].scale);
+    weights[s] = L::template make_weights<T>(*streams[s].table, *places[s].scale);
   }
-  while (rows > 0) {
-    int64_t n = rows;  // until a matrix row ends
+  WeightRow start[kStreams];
+  for (int s = 0; s < kStreams; ++s) start[s] = places[s];
+  EscapePlaces escapes;
+  for (int64_t done = 0, filled = 0; done < rows;) {
+    int64_t n = rows - done < kBlock ? rows - done : kBlock;  // until a matrix row ends
     for (int s = 0; s < kStreams; ++s) n = places[s].left < n ? places[s].left : n;
-    for (int64_t row = 0; row < n; ++row) {
-      typename L::Index index[kStreams];
+    for (int row = 0; row < int(n); ++row) {
+      typename L::Index index[kStreams], largest{};
+      decode_row<L, kGroup>(decoders, x, words, index);
       ANS_UNROLL
       for (int s = 0; s < kStreams; ++s) {
-        index[s] = L::pop(decoders[s], x[s]);
-        L::refill(x[s], words[s]);
-        L::store_weights(out[s] + row * format::kLanes, weights[s], index[s]);
+        const typename L::Index stored = L::store_weights(out[s] + row * format::kLanes, weights[s], index[s]);
+        if constexpr (kEscape) largest = s == 0 ? stored : L::larger_weights(largest, stored);
         __builtin_prefetch(out[s] + row * format::kLanes + 1024, 1);
-        if constexpr (kEscape) index[s] = L::clean(decoders[s], index[s]);
       }
-      if constexpr (kEscape) {
-        if (__builtin_expect(L::template any_escape<kStreams, kShared>(decoders.of, index), 0)) {
-          ANS_UNROLL
-          for (int s = 0; s < kStreams; ++s) {
-            const typename L::Mask escaped = L::is_escape(decoders[s], index[s]);
-            if (!L::any(escaped)) continue;
-            L::store_escaped_weights(out[s] + row * format::kLanes, escaped, L::pop_raw(decoders[s], x[s], escaped), streams[s].table->first_value, *places[s].scale);
-            L::refill(x[s], words[s]);
-          }
-        }
-      }
+      if constexpr (kEscape) escapes.note(int32_t(done) + row, L::any_mark(largest));
     }
-    rows -= n;
+    done += n;
     ANS_UNROLL
     for (int s = 0; s < kStreams; ++s) {
       out[s] += n * format::kLanes;
       if ((places[s].left -= n) > 0) continue;
       places[s].left = places[s].length;
       ++places[s].scale;
-      if (rows > 0) weights[s] = L::template make_weights<T>(streams[s].table->first_value, *places[s].scale);
+      if (done < rows) weights[s] = L::template make_weights<T>(*streams[s].table, *places[s].scale);
     }
+    if (done < rows && done < filled + kBlock) continue;
+    for (int i = 0; i < escapes.count; ++i)
+      for (int s = 0; s < kStreams; ++s) fill_in_weights<L>(streams[s], start[s], escapes.at[i], out[s] + (escapes.at[i] - done) * format::kLanes);
+    escapes.count = 0;
+    filled = done;
   }
   for (int s = 0; s < kStreams; ++s) {
     L::store(streams[s].state, x[s]);
@@ -154,45 +194,33 @@ ANS_NOINLINE void decode_weight_rows(DecodeStream* streams, WeightRow* places, i
 // Writes all 32 symbols: the caller passes a buffer of its own.
 template <class L, class Out>
 ANS_NOINLINE void decode_partial_row(DecodeStream* stream, int active) {
-  const DecodeTable& table = *stream->table;
-  const typename L::Decoder decoder(table);
+  const Decoders<L, 1, true> decoders(stream);
   const typename L::State before = L::load(stream->state);
-  typename L::State x = before;
-  const typename L::Mask on = L::first(active);
-  typename L::Index index = L::clean(decoder, L::pop(decoder, x));
-  x = L::select_state(on, x, before);
-  L::refill(x, stream->words);
-  if (table.escape_index >= 0) {
-    const typename L::Mask escaped = L::both(on, L::is_escape(decoder, index));
-    if (L::any(escaped)) {
-      index = L::select(escaped, L::pop_raw(decoder, x, escaped), index);
-      L::refill(x, stream->words);
-    }
-  }
-  L::template store_row<Out, false>(decoder, static_cast<Out*>(stream->out), index);
-  L::store(stream->state, x);
+  typename L::State x[1] = {before};
+  typename L::Index index[1];
+  const uint8_t* words[1] = {stream->words};
+  L::template pop<0, 1>(decoders, x, index);
+  x[0] = L::select_state(L::first(active), x[0], before);
+  L::template refill<0, 1>(x, words);
+  Out* out = static_cast<Out*>(stream->out);
+  L::store_row(decoders[0], out, index[0]);
+  fill_in<L>(*stream, out, (1u << active) - 1);
+  L::store(stream->state, x[0]);
+  stream->words = words[0];
 }
 
 // One row of each stream; on: the lanes that have a symbol in it.
-template <class L, bool kEscape, bool kPartial, int kStreams>
+template <class L, bool kPartial, int kStreams>
 ANS_INLINE void encode_row(const typename L::Encoder& encoder, typename L::State (&x)[kStreams], const EncodeStream* streams, int64_t row, const typename L::Mask& on,
                            uint8_t* (&words)[kStreams]) {
   typename L::Index index[kStreams];
   ANS_UNROLL
   for (int s = 0; s < kStreams; ++s) index[s] = L::load_index(streams[s].index + row * format::kLanes);
-  if constexpr (kEscape) {
-    ANS_UNROLL
-    for (int s = 0; s < kStreams; ++s) {
-      typename L::Mask escaped = L::is_escape(encoder, index[s]);
-      if constexpr (kPartial) escaped = L::both(on, escaped);
-      if (__builtin_expect(L::any(escaped), 0)) L::push_raw(encoder, x[s], escaped, L::load_raw(streams[s].raw + row * format::kLanes), words[s]);
-    }
-  }
   L::template push<kPartial, kStreams>(encoder, x, index, on, words);
 }
 
 // Encodes `rows` full rows of each stream, the last first.
-template <class L, int kStreams, bool kEscape>
+template <class L, int kStreams>
 ANS_NOINLINE void encode_rows(const EncodeTable& table, EncodeStream* streams, int64_t rows) {
   const typename L::Encoder encoder(table);
   typename L::State x[kStreams];
@@ -202,7 +230,7 @@ ANS_NOINLINE void encode_rows(const EncodeTable& table, EncodeStream* streams, i
     words[s] = streams[s].words;
   }
   const typename L::Mask all = L::first(format::kLanes);
-  for (int64_t row = rows; row-- > 0;) encode_row<L, kEscape, false, kStreams>(encoder, x, streams, row, all, words);
+  for (int64_t row = rows; row-- > 0;) encode_row<L, false, kStreams>(encoder, x, streams, row, all, words);
   for (int s = 0; s < kStreams; ++s) {
     L::store(streams[s].state, x[s]);
     streams[s].words = words[s];
@@ -214,8 +242,7 @@ ANS_NOINLINE void encode_partial_row(const EncodeTable& table, EncodeStream* str
   const typename L::Encoder encoder(table);
   typename L::State x[1] = {L::load(stream->state)};
   uint8_t* words[1] = {stream->words};
-  if (table.escape_index >= 0) encode_row<L, true, true, 1>(encoder, x, stream, 0, L::first(active), words);
-  else encode_row<L, false, true, 1>(encoder, x, stream, 0, L::first(active), words);
+  encode_row<L, true, 1>(encoder, x, stream, 0, L::first(active), words);
   L::store(stream->state, x[0]);
   stream->words = words[0];
 }
@@ -285,20 +312,14 @@ void decode_partial_row_any(DecodeStream* stream, int active) {
   else decode_partial_row<L, uint16_t>(stream, active);
 }
 
-template <class L, bool kEscape>
-void encode_rows_of(const EncodeTable& table, EncodeStream* streams, int count, int64_t rows) {
-  switch (count) {
-    case 1: return encode_rows<L, 1, kEscape>(table, streams, rows);
-    case 2: return encode_rows<L, 2, kEscape>(table, streams, rows);
-    case 3: if constexpr (L::kEncodeStreams >= 3) return encode_rows<L, 3, kEscape>(table, streams, rows); break;
-    case 4: if constexpr (L::kEncodeStreams >= 4) return encode_rows<L, 4, kEscape>(table, streams, rows); break;
-  }
-}
-
 template <class L>
 void encode_rows_any(const EncodeTable& table, EncodeStream* streams, int count, int64_t rows) {
-  if (table.escape_index >= 0) encode_rows_of<L, true>(table, streams, count, rows);
-  else encode_rows_of<L, false>(table, streams, count, rows);
+  switch (count) {
+    case 1: return encode_rows<L, 1>(table, streams, rows);
+    case 2: return encode_rows<L, 2>(table, streams, rows);
+    case 3: if constexpr (L::kEncodeStreams >= 3) return encode_rows<L, 3>(table, streams, rows); break;
+    case 4: if constexpr (L::kEncodeStreams >= 4) return encode_rows<L, 4>(table, streams, rows); break;
+  }
 }
 
 }  // namespace ANS_TARGET

@@ -16,34 +16,34 @@ struct Lanes32 {
   struct Decoder {
     Decoder() = default;
     explicit Decoder(const DecodeTable& t)
-        : slots(t.slots), first_value(V::set1(uint32_t(t.first_value))), escape(V::set1(uint32_t(t.escape_index))),
-          raw_mask(V::set1((1u << t.raw_bits) - 1)), raw_offset(V::set1(uint32_t(t.raw_offset))), raw_bits(t.raw_bits) {}
+        : slots(t.slots), first_value(V::set1(uint32_t(t.first_value))), escape(V::set1(uint32_t(t.escape_index))) {}
     const uint32_t* slots;
-    State first_value, escape, raw_mask, raw_offset;
-    int raw_bits;
+    State first_value, escape;
   };
   struct Encoder {
-    explicit Encoder(const EncodeTable& t) : table(t), escape(V::set1(uint32_t(t.escape_index))) {}
+    explicit Encoder(const EncodeTable& t) : table(t) {}
     const EncodeTable& table;
-    State escape;
   };
 
   ANS_INLINE static State load(const uint32_t* p) { return V::load(p); }
   ANS_INLINE static void store(uint32_t* p, const State& x) { V::store(p, x); }
 
-  ANS_INLINE static Index pop(const Decoder& d, State& x) {
+  template <int kBegin, int kEnd, class Decoders, int kStreams>
+  ANS_INLINE static void pop(const Decoders& decoders, State (&x)[kStreams], Index (&index)[kStreams]) {
+    ANS_UNROLL
+    for (int s = kBegin; s < kEnd; ++s) index[s] = pop_one(decoders[s], x[s]);
+  }
+  template <int kBegin, int kEnd, int kStreams>
+  ANS_INLINE static void refill(State (&x)[kStreams], const uint8_t* (&words)[kStreams]) {
+    ANS_UNROLL
+    for (int s = kBegin; s < kEnd; ++s) V::refill(x[s], words[s]);
+  }
+  ANS_INLINE static Index pop_one(const Decoder& d, State& x) {
     const State low12 = V::set1(format::kSlots - 1);
     const State entry = V::gather(d.slots, V::and_(x, low12));
     const State freq = V::and_(V::template shr<12>(entry), low12);
     x = V::add(V::mul(freq, V::template shr<12>(x)), V::and_(entry, low12));
     return V::template shr<24>(entry);
-  }
-  ANS_INLINE static Index clean(const Decoder&, const Index& index) { return index; }
-  ANS_INLINE static void refill(State& x, const uint8_t*& words) { V::refill(x, words); }
-  ANS_INLINE static Index pop_raw(const Decoder& d, State& x, const Mask& m) {
-    const Index raw = V::add(V::and_(x, d.raw_mask), d.raw_offset);
-    x = V::select(m, V::shr(x, d.raw_bits), x);
-    return raw;
   }
 
   template <bool kPartial, int kStreams>
@@ -70,45 +70,21 @@ struct Lanes32 {
     const State next = V::or_(V::template shl<12>(quotient), slot);
     x = kPartial ? V::select(on, next, x) : next;
   }
-  ANS_INLINE static void push_raw(const Encoder& e, State& x, const Mask& m, const Index& raw, uint8_t*& words) {
-    V::spill(x, V::both(m, V::ge(x, V::set1(1u << (32 - e.table.raw_bits)))), words);
-    x = V::select(m, V::or_(V::shl(x, e.table.raw_bits), raw), x);
-  }
-
-  ANS_INLINE static Mask is_escape(const Decoder& d, const Index& index) { return V::eq(index, d.escape); }
-  ANS_INLINE static Mask is_escape(const Encoder& e, const Index& index) { return V::eq(index, e.escape); }
-  // The escape is the last index: one comparison of the largest tells. (Of one table; tables that differ compare for themselves.)
-  template <int kStreams, bool kShared>
-  ANS_INLINE static bool any_escape(const Decoder* decoders, const Index (&index)[kStreams]) {
-    if constexpr (kShared) {
-      Index largest = index[0];
-      ANS_UNROLL
-      for (int s = 1; s < kStreams; ++s) largest = V::max(largest, index[s]);
-      return V::any_ge(largest, decoders[0].escape);
-    } else {
-      bool some = false;
-      ANS_UNROLL
-      for (int s = 0; s < kStreams; ++s) some |= V::any_ge(index[s], decoders[s].escape);
-      return some;
-    }
-  }
-  ANS_INLINE static bool any(const Mask& m) { return V::any(m); }
   ANS_INLINE static Mask first(int n) { return V::first(n); }
-  ANS_INLINE static Mask both(const Mask& a, const Mask& b) { return V::both(a, b); }
-  ANS_INLINE static Index select(const Mask& m, const Index& a, const Index& b) { return V::select(m, a, b); }
   ANS_INLINE static State select_state(const Mask& m, const State& a, const State& b) { return V::select(m, a, b); }
 
-  template <class Out, bool kClean>
-  ANS_INLINE static void store_row(const Decoder& d, Out* out, const Index& index) {
-    V::store_low(out, V::add(index, d.first_value));
+  template <class Out>
+  ANS_INLINE static void store_row(const Decoder& d, Out* out, const Index& index) { V::store_low(out, V::add(index, d.first_value)); }
+  template <class Out, bool kEscape>
+  ANS_INLINE static uint64_t store_row_pair(const Decoder& d, Out* out, const Index& first, const Index& second) {
+    store_row(d, out, first);
+    store_row(d, out + format::kLanes, second);
+    if constexpr (!kEscape) return 0;
+    return V::any_ge(V::max(first, second), d.escape);  // the escape is the last index; without one (-1) none is
   }
-  template <class Out, bool kClean>
-  ANS_INLINE static void store_row_pair(const Decoder& d, Out* out, const Index& first, const Index& second) {
-    store_row<Out, kClean>(d, out, first);
-    store_row<Out, kClean>(d, out + format::kLanes, second);
-  }
+  template <class Out>
+  ANS_INLINE static uint32_t equal_in_row(const Out* row, Out v) { return V::equal_mask(row, v); }
   ANS_INLINE static Index load_index(const uint8_t* p) { return V::load_u8(p); }
-  ANS_INLINE static Index load_raw(const uint16_t* p) { return V::load_u16(p); }
 };
 
 }  // namespace ANS_TARGET

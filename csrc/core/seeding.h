@@ -34,6 +34,7 @@ inline int seed_exponent(uint16_t cost, uint16_t margin) {
 
 struct Seeds {
   int tail;                        // symbols in the tail
+  int tail_escapes;                // how many of them are escaped
   uint32_t states[format::kLanes]; // from which the lanes start encoding
 };
 
@@ -88,9 +89,9 @@ constexpr int kCertainPayload = 620;
 // several choosers do well to take turns.
 class SeedChooser {
  public:
-  // For n symbols; cost[lane] is the cost of all of them and is changed; raw may be null without an escape.
-  void begin(const EncodeTable& table, const uint8_t* index, const uint16_t* raw, int64_t n, uint16_t* cost) {
-    table_ = &table, index_ = index, raw_ = raw, n_ = n, cost_ = cost;
+  // For n symbols; cost[lane] is the cost of all of them and is changed; raw_end: where the raw values of their escapes end.
+  void begin(const EncodeTable& table, const uint8_t* index, const uint16_t* raw_end, int64_t n, uint16_t* cost) {
+    table_ = &table, index_ = index, raw_ = raw_end, n_ = n, cost_ = cost;
     margin_ = seed_margin(n / format::kLanes);
     limit_ = int(std::min<int64_t>(n - 1, format::kMaxTail));
     moved_ = 0;
@@ -129,6 +130,7 @@ class SeedChooser {
       for (; moved_ > best.symbols; --moved_) lane_cost() = uint16_t(lane_cost() + table_->cost[index_[n_ - moved_]]);
       for (; moved_ < best.symbols; ++moved_) lane_cost(1) = uint16_t(lane_cost(1) - table_->cost[index_[n_ - moved_ - 1]]);
       seeds.tail = best.symbols;
+      seeds.tail_escapes = int(std::count(index_ + n_ - best.symbols, index_ + n_, table_->escape_index));
       if (deal_tail_bits(ReversedTail(best.y, tail_, best.words), cost_, margin_, seeds.states)) break;
     }
     return seeds;
@@ -151,7 +153,7 @@ class SeedChooser {
   uint16_t& lane_cost(int next = 0) { return cost_[(n_ - moved_ - next) % format::kLanes]; }
   void move_to_tail() {
     const int64_t i = n_ - ++moved_;
-    tail_.push(index_[i], raw_ != nullptr ? raw_[i] : uint16_t(0));
+    tail_.push(index_[i], __builtin_expect(int(index_[i]) == table_->escape_index, 0) ? *--raw_ : uint16_t(0));
     lane_cost() = uint16_t(lane_cost() - table_->cost[index_[i]]);
   }
 

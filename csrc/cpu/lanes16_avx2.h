@@ -59,8 +59,7 @@ struct Lanes16 {
   struct Decoder {
     Decoder() = default;
     explicit Decoder(const DecodeTable& t)
-        : first8(set8(t.first_value)), escape(t.escape_index >= 0 ? set8(t.escape_index) : set8(0xFF)), raw_offset(set8(t.raw_offset)),
-          raw_mask(set16((1 << t.raw_bits) - 1)), raw_bits(t.raw_bits) {
+        : first8(set8(t.first_value)), escape(set8(t.escape_index)) {
       for (int i = 0; i < kBuckets; ++i) {
         divider.byte[i] = uint8_t(t.divider_alias[i] >> 10);
         alias.byte[i] = uint8_t(t.divider_alias[i] & 63);
@@ -71,8 +70,7 @@ struct Lanes16 {
       }
     }
     Bytes divider, alias, offset_low, offset_high, freq16_low, freq16_high;
-    __m256i first8, escape, raw_offset, raw_mask;
-    int raw_bits;
+    __m256i first8, escape;
   };
 
   ANS_INLINE static State load(const uint32_t* p) {
@@ -92,7 +90,17 @@ struct Lanes16 {
     }
   }
 
-  ANS_INLINE static Index pop(const Decoder& d, State& x) {
+  template <int kBegin, int kEnd, class Decoders, int kStreams>
+  ANS_INLINE static void pop(const Decoders& decoders, State (&x)[kStreams], Index (&index)[kStreams]) {
+    ANS_UNROLL
+    for (int s = kBegin; s < kEnd; ++s) index[s] = pop_one(decoders[s], x[s]);
+  }
+  template <int kBegin, int kEnd, int kStreams>
+  ANS_INLINE static void refill(State (&x)[kStreams], const uint8_t* (&words)[kStreams]) {
+    ANS_UNROLL
+    for (int s = kBegin; s < kEnd; ++s) refill_one(x[s], words[s]);
+  }
+  ANS_INLINE static Index pop_one(const Decoder& d, State& x) {
     Words bucket16, position16;
     for (int k = 0; k < 2; ++k) {
       bucket16.v[k] = _mm256_and_si256(_mm256_srli_epi16(x.low.v[k], 6), set16(63));
@@ -117,9 +125,8 @@ struct Lanes16 {
     }
     return index;
   }
-  ANS_INLINE static Index clean(const Decoder&, Index index) { return index; }
 
-  ANS_INLINE static void refill(State& x, const uint8_t*& words) {
+  ANS_INLINE static void refill_one(State& x, const uint8_t*& words) {
     Words empty;
     for (int k = 0; k < 2; ++k) empty.v[k] = _mm256_cmpeq_epi16(x.high.v[k], _mm256_setzero_si256());
     const uint32_t m = uint32_t(_mm256_movemask_epi8(_mm256_packs_epi16(empty.v[0], empty.v[1])));
@@ -135,34 +142,10 @@ struct Lanes16 {
       x.low.v[k] = _mm256_blendv_epi8(x.low.v[k], _mm256_shuffle_epi8(next, shuffle), empty.v[k]);
     }
   }
-  ANS_INLINE static Index pop_raw(const Decoder& d, State& x, Mask m) {
-    const Words taken = unpack(m, m);
-    const __m128i n = _mm_cvtsi32_si128(d.raw_bits), rest = _mm_cvtsi32_si128(16 - d.raw_bits);
-    Words raw;
-    for (int k = 0; k < 2; ++k) {
-      raw.v[k] = _mm256_and_si256(_mm256_and_si256(x.low.v[k], d.raw_mask), set16(0xFF));
-      const __m256i low = _mm256_or_si256(_mm256_srl_epi16(x.low.v[k], n), _mm256_sll_epi16(x.high.v[k], rest));
-      x.low.v[k] = _mm256_blendv_epi8(x.low.v[k], low, taken.v[k]);
-      x.high.v[k] = _mm256_blendv_epi8(x.high.v[k], _mm256_srl_epi16(x.high.v[k], n), taken.v[k]);
-    }
-    return _mm256_add_epi8(pack(raw), d.raw_offset);
-  }
-
-  ANS_INLINE static Mask is_escape(const Decoder& d, Index index) { return _mm256_cmpeq_epi8(index, d.escape); }
-  template <int kStreams, bool kShared>
-  ANS_INLINE static bool any_escape(const Decoder* decoders, const Index (&index)[kStreams]) {
-    Mask some = is_escape(decoders[0], index[0]);
-    ANS_UNROLL
-    for (int s = 1; s < kStreams; ++s) some = _mm256_or_si256(some, is_escape(decoders[kShared ? 0 : s], index[s]));
-    return any(some);
-  }
-  ANS_INLINE static bool any(Mask m) { return !_mm256_testz_si256(m, m); }
   ANS_INLINE static Mask first(int n) {
     const __m256i lane = _mm256_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31);
     return _mm256_cmpgt_epi8(set8(n), lane);
   }
-  ANS_INLINE static Mask both(Mask a, Mask b) { return _mm256_and_si256(a, b); }
-  ANS_INLINE static Index select(Mask m, Index a, Index b) { return _mm256_blendv_epi8(b, a, m); }
   ANS_INLINE static State select_state(Mask m, const State& a, const State& b) {
     const Words on = unpack(m, m);
     State x;
@@ -173,16 +156,20 @@ struct Lanes16 {
     return x;
   }
 
-  template <class Out, bool kClean>
+  template <class Out>
   ANS_INLINE static void store_row(const Decoder& d, Out* out, Index index) {
     static_assert(sizeof(Out) == 1);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_add_epi8(index, d.first8));
   }
-  template <class Out, bool kClean>
-  ANS_INLINE static void store_row_pair(const Decoder& d, Out* out, Index first, Index second) {
-    store_row<Out, kClean>(d, out, first);
-    store_row<Out, kClean>(d, out + format::kLanes, second);
+  template <class Out, bool kEscape>
+  ANS_INLINE static uint64_t store_row_pair(const Decoder& d, Out* out, Index first, Index second) {
+    store_row(d, out, first);
+    store_row(d, out + format::kLanes, second);
+    if constexpr (!kEscape) return 0;
+    const __m256i some = _mm256_or_si256(_mm256_cmpeq_epi8(first, d.escape), _mm256_cmpeq_epi8(second, d.escape));
+    return !_mm256_testz_si256(some, some);
   }
+  ANS_INLINE static uint32_t equal_in_row(const uint8_t* row, uint8_t v) { return VectorAvx2::equal_mask(row, v); }
 };
 
 }  // namespace ANS_TARGET

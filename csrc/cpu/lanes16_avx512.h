@@ -52,10 +52,11 @@ struct Lanes16 {
     Decoder() = default;
     ANS_INLINE explicit Decoder(const DecodeTable& t)
         : divider_alias(t.divider_alias), alias_offset(t.alias_offset), freq16(t.freq16), first16(set1(t.first_value)), first8(_mm512_set1_epi8(char(t.first_value))),
-          escape(set1(t.escape_index)), raw_offset(set1(t.raw_offset)), raw_mask(set1((1 << t.raw_bits) - 1)), raw_bits(t.raw_bits) {}
+          symbols(_mm512_add_epi8(first8, _mm512_permutex2var_epi8(_mm512_loadu_si512(kIota), _mm512_load_si512(kEvenBytes), _mm512_loadu_si512(kIota + 32)))),
+          mark16(set1(t.first_value + t.escape_index)), mark8(_mm512_set1_epi8(char(t.first_value + t.escape_index))) {}
     Lookup divider_alias, alias_offset, freq16;
-    __m512i first16, first8, escape, raw_offset, raw_mask;
-    int raw_bits;
+    __m512i first16, first8, symbols;  // symbols: 64, by index
+    __m512i mark16, mark8;             // what is stored for an escape
   };
 
   ANS_INLINE static __m512i narrow(__m512i a, __m512i b) {
@@ -73,53 +74,48 @@ struct Lanes16 {
     _mm512_storeu_si512(p + 16, widen(_mm512_extracti64x4_epi64(x.high, 1), _mm512_extracti64x4_epi64(x.low, 1)));
   }
 
-  ANS_INLINE static Index pop(const Decoder& d, State& x) {
+  // Step by step over all streams: see decode_row().
+  template <int kBegin, int kEnd, class Decoders, int kStreams>
+  ANS_INLINE static void pop(const Decoders& decoders, State (&x)[kStreams], Index (&index)[kStreams]) {
+#define ANS_EACH ANS_UNROLL for (int s = kBegin; s < kEnd; ++s)
     const __m512i ones = set1(0xFFFF);
-    const __m512i bucket = _mm512_srli_epi16(x.low, kPositionBits), position = _mm512_and_si512(x.low, set1((1 << kPositionBits) - 1));
-    const __m512i divider_alias = d.divider_alias(bucket), offset = d.alias_offset(bucket);
+    __m512i bucket[kStreams], divider_alias[kStreams], offset[kStreams], bias[kStreams], freq16[kStreams], add[kStreams];
+    Mask is_alias[kStreams], carry[kStreams];
+    ANS_EACH bucket[s] = _mm512_srli_epi16(x[s].low, kPositionBits);
+    ANS_EACH divider_alias[s] = decoders[s].divider_alias(bucket[s]);
+    ANS_EACH offset[s] = decoders[s].alias_offset(bucket[s]);
+    ANS_EACH bias[s] = _mm512_and_si512(x[s].low, set1((1 << kPositionBits) - 1));  // the position
     // position << .. | ones >= divider << .. | alias  <=>  position >= divider
-    const __mmask32 is_alias = _mm512_cmpge_epu16_mask(_mm512_shldi_epi16(x.low, ones, 16 - kPositionBits), divider_alias);
-    const __m512i index = _mm512_mask_mov_epi16(bucket, is_alias, divider_alias);
-    const __m512i bias = _mm512_mask_add_epi16(position, is_alias, position, offset);
+    ANS_EACH is_alias[s] = _mm512_cmpge_epu16_mask(_mm512_shldi_epi16(x[s].low, ones, 16 - kPositionBits), divider_alias[s]);
+    ANS_EACH index[s] = _mm512_mask_mov_epi16(bucket[s], is_alias[s], divider_alias[s]);
+    ANS_EACH bias[s] = _mm512_mask_add_epi16(bias[s], is_alias[s], bias[s], offset[s]);
     // freq * (x >> 12) = freq16 * high + freq * (low >> 12); the second product fits 16 bits, also with the bias added.
-    const __m512i freq16 = d.freq16(index);
-    const __m512i add = _mm512_add_epi16(_mm512_mulhi_epu16(freq16, _mm512_and_si512(x.low, set1(0xF000))), bias);
-    x.low = _mm512_add_epi16(_mm512_mullo_epi16(freq16, x.high), add);
-    const __mmask32 carry = _mm512_cmplt_epu16_mask(x.low, add);
-    const __m512i high = _mm512_mulhi_epu16(freq16, x.high);
-    x.high = _mm512_mask_sub_epi16(high, carry, high, ones);
-    return index;
+    ANS_EACH freq16[s] = decoders[s].freq16(index[s]);
+    ANS_EACH add[s] = _mm512_add_epi16(_mm512_mulhi_epu16(freq16[s], _mm512_and_si512(x[s].low, set1(0xF000))), bias[s]);
+    ANS_EACH x[s].low = _mm512_add_epi16(_mm512_mullo_epi16(freq16[s], x[s].high), add[s]);
+    ANS_EACH x[s].high = _mm512_mulhi_epu16(freq16[s], x[s].high);
+    ANS_EACH carry[s] = _mm512_cmplt_epu16_mask(x[s].low, add[s]);
+    ANS_EACH x[s].high = _mm512_mask_sub_epi16(x[s].high, carry[s], x[s].high, ones);
   }
-  ANS_INLINE static Index clean(const Decoder&, Index index) { return _mm512_and_si512(index, set1(kBuckets - 1)); }
-  ANS_INLINE static void refill(State& x, const uint8_t*& words) {
-    const __mmask32 m = _mm512_testn_epi16_mask(x.high, x.high);
-    x.high = _mm512_mask_mov_epi16(x.high, m, x.low);
-    x.low = _mm512_mask_expand_epi16(x.low, m, _mm512_loadu_si512(words));
-    words += 2 * __builtin_popcount(m);
-  }
-  ANS_INLINE static Index pop_raw(const Decoder& d, State& x, Mask m) {
-    const __m512i raw = _mm512_add_epi16(_mm512_and_si512(x.low, d.raw_mask), d.raw_offset);
-    if (d.raw_bits == 16) {  // a whole half; the shifts below count modulo 16
-      x.low = _mm512_mask_mov_epi16(x.low, m, x.high);
-      x.high = _mm512_mask_mov_epi16(x.high, m, _mm512_setzero_si512());
-    } else {
-      const __m512i n = set1(d.raw_bits);
-      x.low = _mm512_mask_shrdv_epi16(x.low, m, x.high, n);
-      x.high = _mm512_mask_srlv_epi16(x.high, m, x.high, n);
-    }
-    return raw;
+  template <int kBegin, int kEnd, int kStreams>
+  ANS_INLINE static void refill(State (&x)[kStreams], const uint8_t* (&words)[kStreams]) {
+    Mask empty[kStreams];
+    ANS_EACH empty[s] = _mm512_testn_epi16_mask(x[s].high, x[s].high);
+    ANS_EACH x[s].high = _mm512_mask_mov_epi16(x[s].high, empty[s], x[s].low);
+    ANS_EACH x[s].low = _mm512_mask_expand_epi16(x[s].low, empty[s], _mm512_loadu_si512(words[s]));
+    ANS_EACH words[s] += 2 * __builtin_popcount(empty[s]);
+#undef ANS_EACH
   }
 
-  // ---- encoder: alphabets of up to 64 only
   struct Encoder {
     ANS_INLINE explicit Encoder(const EncodeTable& t)
         : freq16(t.freq16), inverse_low(t.inverse_low), inverse_high(t.inverse_high), excess(t.excess), part_slot(t.part_slot), part_end(t.part_end),
-          guess_low(_mm512_loadu_si512(t.part_guess)), guess_high(_mm512_loadu_si512(t.part_guess + 64)), own(_mm512_loadu_si512(t.own)), escape(set1(t.escape_index)),
-          window_shift(set1(t.window_shift)), steps(t.part_steps), raw_bits(t.raw_bits) {}
+          guess_low(_mm512_loadu_si512(t.part_guess)), guess_high(_mm512_loadu_si512(t.part_guess + 64)), own(_mm512_loadu_si512(t.own)), window_shift(set1(t.window_shift)),
+          steps(t.part_steps) {}
     Lookup16<64> freq16, inverse_low, inverse_high, excess, part_slot;
     const uint16_t* part_end;
-    __m512i guess_low, guess_high, own, escape, window_shift;
-    int steps, raw_bits;
+    __m512i guess_low, guess_high, own, window_shift;
+    int steps;
   };
 
   ANS_INLINE static void spill(State& x, Mask full, uint8_t*& words) {
@@ -184,61 +180,48 @@ struct Lanes16 {
     }
   }
 
-  ANS_INLINE static void push_raw(const Encoder& e, State& x, Mask m, Index raw, uint8_t*& words) {
-    const int n = e.raw_bits;
-    const Mask full = m & _mm512_cmpge_epu16_mask(x.high, set1(1 << (16 - n)));  // x >= 2^(32 - n)
-    spill(x, full, words);
-    if (n == 16) {
-      x.high = _mm512_mask_mov_epi16(x.high, m, x.low);
-      x.low = _mm512_mask_mov_epi16(x.low, m, raw);
-    } else {
-      const __m512i shift = set1(n);
-      x.high = _mm512_mask_shldv_epi16(x.high, m, x.low, shift);
-      x.low = _mm512_mask_mov_epi16(x.low, m, _mm512_or_si512(_mm512_sllv_epi16(x.low, shift), raw));
-    }
-  }
-
-  ANS_INLINE static Mask is_escape(const Decoder& d, Index index) { return _mm512_cmpeq_epi16_mask(index, d.escape); }
-  ANS_INLINE static Mask is_escape(const Encoder& e, Index index) { return _mm512_cmpeq_epi16_mask(index, e.escape); }
-  template <int kStreams, bool kShared>
-  ANS_INLINE static bool any_escape(const Decoder* decoders, const Index (&index)[kStreams]) {
-    Mask some = is_escape(decoders[0], index[0]);
-    ANS_UNROLL
-    for (int s = 1; s < kStreams; ++s) some |= is_escape(decoders[kShared ? 0 : s], index[s]);
-    return some != 0;
-  }
-  ANS_INLINE static bool any(Mask m) { return m != 0; }
   ANS_INLINE static Mask first(int n) { return n >= 32 ? ~0u : (1u << n) - 1; }
-  ANS_INLINE static Mask both(Mask a, Mask b) { return a & b; }
-  ANS_INLINE static Index select(Mask m, Index a, Index b) { return _mm512_mask_mov_epi16(b, m, a); }
-  ANS_INLINE static State select_state(Mask m, const State& a, const State& b) { return {select(m, a.high, b.high), select(m, a.low, b.low)}; }
-
-  template <class Out, bool kClean>
-  ANS_INLINE static void store_row(const Decoder& d, Out* out, Index index) {
-    if constexpr (kClean) index = clean(d, index);
-    index = _mm512_add_epi16(index, d.first16);
-    if constexpr (sizeof(Out) == 1) _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_cvtepi16_epi8(index));
-    else _mm512_storeu_si512(out, index);
+  ANS_INLINE static State select_state(Mask m, const State& a, const State& b) {
+    return {_mm512_mask_mov_epi16(b.high, m, a.high), _mm512_mask_mov_epi16(b.low, m, a.low)};
   }
-  template <class Out, bool kClean>
-  ANS_INLINE static void store_row_pair(const Decoder& d, Out* out, Index a, Index b) {
+
+  ANS_INLINE static __m512i symbols_of(const Decoder& d, Index index) { return _mm512_add_epi16(_mm512_and_si512(index, set1(kBuckets - 1)), d.first16); }
+  template <class Out>
+  ANS_INLINE static void store_row(const Decoder& d, Out* out, Index index) {
+    if constexpr (sizeof(Out) == 1) _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_cvtepi16_epi8(symbols_of(d, index)));
+    else _mm512_storeu_si512(out, symbols_of(d, index));
+  }
+  template <class Out, bool kEscape>
+  ANS_INLINE static uint64_t store_row_pair(const Decoder& d, Out* out, Index a, Index b) {
     if constexpr (sizeof(Out) == 1) {
       __m512i v = _mm512_permutex2var_epi8(a, _mm512_load_si512(kEvenBytes), b);
-      if constexpr (kClean && kBuckets < 256) v = _mm512_and_si512(v, _mm512_set1_epi8(kBuckets - 1));
-      _mm512_storeu_si512(out, _mm512_add_epi8(v, d.first8));
+      if constexpr (kBuckets == 64) v = _mm512_permutexvar_epi8(v, d.symbols);  // which takes the low 6 bits
+      else if constexpr (kBuckets == 128) v = _mm512_add_epi8(_mm512_and_si512(v, _mm512_set1_epi8(kBuckets - 1)), d.first8);
+      else v = _mm512_add_epi8(v, d.first8);
+      _mm512_storeu_si512(out, v);
+      return kEscape ? _mm512_cmpeq_epi8_mask(v, d.mark8) : 0;
     } else {
-      store_row<Out, kClean>(d, out, a);
-      store_row<Out, kClean>(d, out + format::kLanes, b);
+      const __m512i v = symbols_of(d, a), w = symbols_of(d, b);
+      _mm512_storeu_si512(out, v);
+      _mm512_storeu_si512(out + format::kLanes, w);
+      return kEscape ? _mm512_cmpeq_epi16_mask(v, d.mark16) | _mm512_cmpeq_epi16_mask(w, d.mark16) : 0;
     }
   }
+  ANS_INLINE static uint32_t equal_in_row(const uint8_t* row, uint8_t v) {
+    return _mm256_cmpeq_epi8_mask(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(row)), _mm256_set1_epi8(char(v)));
+  }
+  ANS_INLINE static uint32_t equal_in_row(const uint16_t* row, uint16_t v) { return _mm512_cmpeq_epi16_mask(_mm512_loadu_si512(row), set1(v)); }
+
   // Weights by index, 64 of them; indices may carry garbage. What from_float<T>(dequantize_symbol(first_value + i, scale)) is for a finite scale.
   using Weights = Lookup16<64>;
   template <class T>
-  ANS_INLINE static Weights make_weights(int32_t first_value, float scale) {
+  ANS_INLINE static Weights make_weights(const DecodeTable& table, float scale) {
     Weights weights;
-    const __m512i iota = _mm512_loadu_si512(kIota);
-    weights.v[0] = weights_of<T>(iota, first_value, scale);
-    weights.v[1] = weights_of<T>(_mm512_add_epi16(iota, set1(32)), first_value, scale);
+    const __m512i iota = _mm512_loadu_si512(kIota), mark = set1(kWeightMark), escape = set1(table.escape_index);  // -1: of no index
+    for (int k = 0; k < 2; ++k) {
+      const __m512i index = _mm512_add_epi16(iota, set1(32 * k));
+      weights.v[k] = _mm512_mask_mov_epi16(weights_of<T>(index, table.first_value, scale), _mm512_cmpeq_epi16_mask(index, escape), mark);
+    }
     return weights;
   }
   template <class T>
@@ -256,14 +239,15 @@ struct Lanes16 {
     return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd), 16));
   }
   template <class T>
-  ANS_INLINE static void store_weights(T* out, const Weights& weights, Index index) { _mm512_storeu_si512(out, weights(index)); }
-  template <class T>
-  ANS_INLINE static void store_escaped_weights(T* out, Mask escaped, Index raw, int32_t first_value, float scale) {
-    _mm512_mask_storeu_epi16(out, escaped, weights_of<T>(raw, first_value, scale));
+  ANS_INLINE static Index store_weights(T* out, const Weights& weights, Index index) {
+    const __m512i w = weights(index);
+    _mm512_storeu_si512(out, w);
+    return w;
   }
+  ANS_INLINE static Index larger_weights(Index a, Index b) { return _mm512_max_epi16(a, b); }
+  ANS_INLINE static bool any_mark(Index w) { return _mm512_cmpeq_epi16_mask(w, set1(kWeightMark)) != 0; }
 
   ANS_INLINE static Index load_index(const uint8_t* p) { return _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
-  ANS_INLINE static Index load_raw(const uint16_t* p) { return _mm512_loadu_si512(p); }
 };
 
 // Indices of 8-bit symbols, 64 at a time.
@@ -277,6 +261,10 @@ ANS_NOINLINE IndexResult index_bytes_of(const EncodeTable& t, const uint8_t* sym
   const __m512i escape = _mm512_set1_epi8(char(t.escape_index)), invalid = _mm512_set1_epi8(char(t.invalid_index));
   const __m512i last = _mm512_set1_epi8(char(t.core_size - 1)), missing = t.escape_index >= 0 ? escape : invalid;
   __m512i sum = _mm512_loadu_si512(cost), sum_odd = _mm512_setzero_si512(), raw_seen = _mm512_setzero_si512();
+  auto append_raw = [&](__mmask32 escaped, __m256i values) __attribute__((always_inline)) {
+    _mm512_storeu_si512(raw + result.escapes, _mm512_maskz_compress_epi16(escaped, _mm512_cvtepu8_epi16(values)));
+    result.escapes += __builtin_popcount(escaped);
+  };
   __mmask64 bad = 0;
   int64_t i = 0;
   for (; i + 64 <= n; i += 64) {
@@ -290,11 +278,10 @@ ANS_NOINLINE IndexResult index_bytes_of(const EncodeTable& t, const uint8_t* sym
     if (t.escape_index >= 0) {
       const __mmask64 escaped = _mm512_cmpeq_epi8_mask(k, escape);
       if (escaped != 0) {
-        result.escaped = true;
         const __m512i r = _mm512_sub_epi8(symbol, raw_min);
         raw_seen = _mm512_or_si512(raw_seen, _mm512_maskz_mov_epi8(escaped, r));
-        _mm512_storeu_si512(raw + i, _mm512_cvtepu8_epi16(_mm512_castsi512_si256(r)));
-        _mm512_storeu_si512(raw + i + 32, _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(r, 1)));
+        append_raw(__mmask32(escaped), _mm512_castsi512_si256(r));
+        append_raw(__mmask32(escaped >> 32), _mm512_extracti64x4_epi64(r, 1));
       }
     } else {
       bad |= _mm512_cmpeq_epi8_mask(k, invalid);

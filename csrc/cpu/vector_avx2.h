@@ -39,7 +39,13 @@ struct VectorAvx2 {
     for (int k = 0; k < 4; ++k) _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8 * k), a.v[k]);
   }
   ANS_INLINE static U32 load_u8(const uint8_t* p) { return make([&](int k) __attribute__((always_inline)) { return _mm256_cvtepu8_epi32(load_quarter(p + 8 * k)); }); }
-  ANS_INLINE static U32 load_u16(const uint16_t* p) { return make([&](int k) __attribute__((always_inline)) { return _mm256_cvtepu16_epi32(load_half(p + 8 * k)); }); }
+  ANS_INLINE static uint32_t equal_mask(const uint8_t* p, uint8_t v) {
+    return uint32_t(_mm256_movemask_epi8(_mm256_cmpeq_epi8(load1(p), _mm256_set1_epi8(char(v)))));
+  }
+  ANS_INLINE static uint32_t equal_mask(const uint16_t* p, uint16_t v) {
+    const __m256i w = _mm256_set1_epi16(short(v)), packed = _mm256_packs_epi16(_mm256_cmpeq_epi16(load1(p), w), _mm256_cmpeq_epi16(load1(p + 16), w));
+    return uint32_t(_mm256_movemask_epi8(_mm256_permute4x64_epi64(packed, 0xD8)));
+  }
   ANS_INLINE static void store_low(uint8_t* p, const U32& a) {
     const __m256i m = _mm256_set1_epi32(0xFF);
     const __m256i x = _mm256_packus_epi32(_mm256_and_si256(a.v[0], m), _mm256_and_si256(a.v[1], m));
@@ -71,19 +77,12 @@ struct VectorAvx2 {
   ANS_INLINE static U32 shr(const U32& a) { return ANS_EACH(_mm256_srli_epi32(a.v[k], n)); }
   template <int n>
   ANS_INLINE static U32 shl(const U32& a) { return ANS_EACH(_mm256_slli_epi32(a.v[k], n)); }
-  ANS_INLINE static U32 shr(const U32& a, int n) { return ANS_EACH(_mm256_srl_epi32(a.v[k], _mm_cvtsi32_si128(n))); }
-  ANS_INLINE static U32 shl(const U32& a, int n) { return ANS_EACH(_mm256_sll_epi32(a.v[k], _mm_cvtsi32_si128(n))); }
   ANS_INLINE static U32 shr_var(const U32& a, const U32& n) { return ANS_EACH(_mm256_srlv_epi32(a.v[k], n.v[k])); }
   ANS_INLINE static U32 gather(const uint32_t* t, const U32& i) { return ANS_EACH(_mm256_i32gather_epi32(reinterpret_cast<const int*>(t), i.v[k], 4)); }
   ANS_INLINE static U32 gather16(const uint16_t* t, const U32& i) {
     return ANS_EACH(_mm256_and_si256(_mm256_set1_epi32(0xFFFF), _mm256_i32gather_epi32(reinterpret_cast<const int*>(t), i.v[k], 2)));
   }
   ANS_INLINE static Mask ge(const U32& a, const U32& b) { return ANS_EACH(_mm256_cmpeq_epi32(_mm256_max_epu32(a.v[k], b.v[k]), a.v[k])); }
-  ANS_INLINE static Mask eq(const U32& a, const U32& b) { return ANS_EACH(_mm256_cmpeq_epi32(a.v[k], b.v[k])); }
-  ANS_INLINE static bool any(const Mask& m) {
-    const __m256i x = _mm256_or_si256(_mm256_or_si256(m.v[0], m.v[1]), _mm256_or_si256(m.v[2], m.v[3]));
-    return !_mm256_testz_si256(x, x);
-  }
   ANS_INLINE static Mask both(const Mask& a, const Mask& b) { return and_(a, b); }
   ANS_INLINE static Mask first(int n) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);

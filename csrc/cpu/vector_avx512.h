@@ -32,7 +32,8 @@ struct VectorAvx512 {
   ANS_INLINE static U32 load_u8(const uint8_t* p) {
     return {_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16)))};
   }
-  ANS_INLINE static U32 load_u16(const uint16_t* p) { return {_mm512_cvtepu16_epi32(load_256(p)), _mm512_cvtepu16_epi32(load_256(p + 16))}; }
+  ANS_INLINE static uint32_t equal_mask(const uint8_t* p, uint8_t v) { return _mm256_cmpeq_epi8_mask(load_256(p), _mm256_set1_epi8(char(v))); }
+  ANS_INLINE static uint32_t equal_mask(const uint16_t* p, uint16_t v) { return _mm512_cmpeq_epi16_mask(_mm512_loadu_si512(p), _mm512_set1_epi16(short(v))); }
   ANS_INLINE static void store_low(uint8_t* p, const U32& x) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x.a));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 16), _mm512_cvtepi32_epi8(x.b));
@@ -57,8 +58,6 @@ struct VectorAvx512 {
   ANS_INLINE static U32 shr(const U32& x) { return {_mm512_srli_epi32(x.a, n), _mm512_srli_epi32(x.b, n)}; }
   template <int n>
   ANS_INLINE static U32 shl(const U32& x) { return {_mm512_slli_epi32(x.a, n), _mm512_slli_epi32(x.b, n)}; }
-  ANS_INLINE static U32 shr(const U32& x, int n) { const __m128i c = _mm_cvtsi32_si128(n); return {_mm512_srl_epi32(x.a, c), _mm512_srl_epi32(x.b, c)}; }
-  ANS_INLINE static U32 shl(const U32& x, int n) { const __m128i c = _mm_cvtsi32_si128(n); return {_mm512_sll_epi32(x.a, c), _mm512_sll_epi32(x.b, c)}; }
   ANS_INLINE static U32 shr_var(const U32& x, const U32& n) { return {_mm512_srlv_epi32(x.a, n.a), _mm512_srlv_epi32(x.b, n.b)}; }
   ANS_INLINE static U32 gather(const uint32_t* t, const U32& i) { return {_mm512_i32gather_epi32(i.a, t, 4), _mm512_i32gather_epi32(i.b, t, 4)}; }
   ANS_INLINE static U32 gather16(const uint16_t* t, const U32& i) {
@@ -67,12 +66,10 @@ struct VectorAvx512 {
   }
   ANS_INLINE static Mask join(__mmask16 a, __mmask16 b) { return _mm512_kunpackw(b, a); }
   ANS_INLINE static Mask ge(const U32& x, const U32& y) { return join(_mm512_cmpge_epu32_mask(x.a, y.a), _mm512_cmpge_epu32_mask(x.b, y.b)); }
-  ANS_INLINE static Mask eq(const U32& x, const U32& y) { return join(_mm512_cmpeq_epi32_mask(x.a, y.a), _mm512_cmpeq_epi32_mask(x.b, y.b)); }
-  ANS_INLINE static bool any(Mask m) { return m != 0; }
   ANS_INLINE static Mask both(Mask a, Mask b) { return a & b; }
   ANS_INLINE static Mask first(int n) { return n >= 32 ? ~0u : (1u << n) - 1; }
   ANS_INLINE static U32 max(const U32& x, const U32& y) { return {_mm512_max_epu32(x.a, y.a), _mm512_max_epu32(x.b, y.b)}; }
-  ANS_INLINE static bool any_ge(const U32& x, const U32& y) { return any(ge(x, y)); }
+  ANS_INLINE static bool any_ge(const U32& x, const U32& y) { return ge(x, y) != 0; }
   ANS_INLINE static U32 select(Mask m, const U32& x, const U32& y) {
     return {_mm512_mask_mov_epi32(y.a, __mmask16(m), x.a), _mm512_mask_mov_epi32(y.b, __mmask16(m >> 16), x.b)};
   }

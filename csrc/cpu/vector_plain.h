@@ -28,7 +28,8 @@ struct VectorPlain {
   ANS_INLINE static U32 load(const uint32_t* p) { return make([&](int i) { return p[i]; }); }
   ANS_INLINE static void store(uint32_t* p, const U32& a) { std::memcpy(p, a.lane, sizeof a.lane); }
   ANS_INLINE static U32 load_u8(const uint8_t* p) { return make([&](int i) { return uint32_t(p[i]); }); }
-  ANS_INLINE static U32 load_u16(const uint16_t* p) { return make([&](int i) { return uint32_t(p[i]); }); }
+  template <class Out>
+  ANS_INLINE static uint32_t equal_mask(const Out* p, Out v) { return test([&](int i) { return p[i] == v; }); }
   template <class Out>
   ANS_INLINE static void store_low(Out* p, const U32& a) {
     for (int i = 0; i < 32; ++i) p[i] = Out(a.lane[i]);
@@ -46,18 +47,14 @@ struct VectorPlain {
   ANS_INLINE static U32 shr(const U32& a) { return make([&](int i) { return a.lane[i] >> n; }); }
   template <int n>
   ANS_INLINE static U32 shl(const U32& a) { return make([&](int i) { return a.lane[i] << n; }); }
-  ANS_INLINE static U32 shr(const U32& a, int n) { return make([&](int i) { return a.lane[i] >> n; }); }
-  ANS_INLINE static U32 shl(const U32& a, int n) { return make([&](int i) { return a.lane[i] << n; }); }
   ANS_INLINE static U32 shr_var(const U32& a, const U32& n) { return make([&](int i) { return a.lane[i] >> n.lane[i]; }); }
   ANS_INLINE static U32 gather(const uint32_t* t, const U32& k) { return make([&](int i) { return t[k.lane[i]]; }); }
   ANS_INLINE static U32 gather16(const uint16_t* t, const U32& k) { return make([&](int i) { return uint32_t(t[k.lane[i]]); }); }
   ANS_INLINE static Mask ge(const U32& a, const U32& b) { return test([&](int i) { return a.lane[i] >= b.lane[i]; }); }
-  ANS_INLINE static Mask eq(const U32& a, const U32& b) { return test([&](int i) { return a.lane[i] == b.lane[i]; }); }
-  ANS_INLINE static bool any(Mask m) { return m != 0; }
   ANS_INLINE static Mask both(Mask a, Mask b) { return a & b; }
   ANS_INLINE static Mask first(int n) { return n >= 32 ? ~0u : (1u << n) - 1; }
   ANS_INLINE static U32 max(const U32& a, const U32& b) { return make([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; }); }
-  ANS_INLINE static bool any_ge(const U32& a, const U32& b) { return any(ge(a, b)); }
+  ANS_INLINE static bool any_ge(const U32& a, const U32& b) { return ge(a, b) != 0; }
   ANS_INLINE static U32 select(Mask m, const U32& a, const U32& b) {
     return make([&](int i) { return (m >> i & 1) ? a.lane[i] : b.lane[i]; });
   }

@@ -62,10 +62,20 @@ TEST(Lanes, ARowOfAnyStatesIsTheSameOnEveryBackend) {
       std::copy(states, states + 32, x);
       uint8_t buffer[512] = {};
       uint8_t* const end = buffer + 256;
-      EncodeStream stream{x, end, index, raw};
+      core::RawReader raws;
+      uint8_t* words_end = end;
+      if (escape) {
+        uint16_t values[32];
+        int escapes = 0;
+        for (int i = 0; i < active; ++i)
+          if (int(index[i]) == f.encode.escape_index) values[escapes++] = raw[i];
+        words_end = core::write_raw_values(values, escapes, f.encode.raw_bits, end);
+        raws = core::RawReader(words_end, end, f.encode.raw_bits);
+      }
+      EncodeStream stream{x, words_end, index};
       if (active == 32) backend->coder.encode_rows(f.encode, &stream, 1, 1);
       else backend->coder.encode_partial_row(f.encode, &stream, active);
-      const std::vector<uint8_t> words(stream.words, end);
+      const std::vector<uint8_t> words(stream.words, words_end);
       if (backend == cpu::available_backends().front()) {
         std::copy(x, x + 32, expected);
         expected_words = words;
@@ -75,11 +85,12 @@ TEST(Lanes, ARowOfAnyStatesIsTheSameOnEveryBackend) {
       for (int i = 0; i < 32; ++i) ASSERT_GE(x[i], 65536u);
 
       uint8_t out[128] = {};
-      DecodeStream back{&f.decode, x, stream.words, out};
+      DecodeStream back{&f.decode, x, stream.words, out, &raws};
       if (active == 32) backend->coder.decode_rows(&back, 1, 1);
       else backend->coder.decode_partial_row(&back, active);
       ASSERT_EQ(print(states, 32), print(x, 32));
-      ASSERT_EQ(back.words, end);
+      ASSERT_EQ(back.words, words_end);
+      ASSERT_EQ(raws.bytes(), end - words_end);
       for (int i = 0; i < active; ++i) {
         const int symbol = int(index[i]) == f.encode.escape_index ? raw[i] : index[i];
         ASSERT_EQ(int(out[i]), symbol) << "lane " << i;
@@ -97,24 +108,28 @@ TEST(Lanes, SymbolsBecomeTheSameIndicesAndCosts) {
     for (auto& s : symbols) s = uint8_t(trial % 4 == 0 ? rng() : rng() % unsigned(f.encode.core_size));
     std::vector<uint8_t> expected_index;
     std::vector<uint16_t> expected_cost;
-    bool expected_invalid = false, expected_escaped = false;
+    std::vector<uint16_t> expected_raw;
+    bool expected_invalid = false;
     for (const cpu::Backend* backend : cpu::available_backends()) {
       std::vector<uint8_t> index(size_t(n) + 96);
       std::vector<uint16_t> raw(size_t(n) + 96), cost(32, 7);
       const core::IndexResult r = backend->coder.index_symbols(f.encode, symbols.data(), n, index.data(), raw.data(), cost.data());
       index.resize(size_t(n));
+      raw.resize(size_t(r.escapes));
       if (backend == cpu::available_backends().front()) {
-        expected_index = index, expected_cost = cost, expected_invalid = r.invalid, expected_escaped = r.escaped;
+        expected_index = index, expected_cost = cost, expected_invalid = r.invalid, expected_raw = raw;
       }
       ASSERT_EQ(expected_invalid, r.invalid) << backend->name << " trial " << trial;
       if (r.invalid) continue;
       ASSERT_EQ(expected_index, index) << backend->name << " trial " << trial;
       ASSERT_EQ(expected_cost, cost) << backend->name << " trial " << trial;
-      ASSERT_EQ(expected_escaped, r.escaped) << backend->name << " trial " << trial;
+      ASSERT_EQ(expected_raw, raw) << backend->name << " trial " << trial;
+      size_t escapes = 0;
       for (int i = 0; i < n; ++i)
         if (int(index[size_t(i)]) == f.encode.escape_index) {
-          ASSERT_EQ(int(raw[size_t(i)]), int(symbols[size_t(i)]));
+          ASSERT_EQ(int(raw[escapes++]), int(symbols[size_t(i)]));
         }
+      ASSERT_EQ(escapes, raw.size());
     }
   }
 }
