@@ -16,7 +16,7 @@
 //   store_row<Out>(decoder, out, index), load_index
 //   store_row_pair<Out, kEscape>   stores two rows; not 0 if there is an escape in them
 //   uint32_t equal_in_row(out, v)  bit i: out[i] == v
-//   Weights, make_weights, store_weights, larger_weights, any_mark   only for decode_weight_rows
+//   WeightValues{table}, Weights, make_weights, store_weights, larger_weights, any_mark   only for decode_weight_rows
 // Callers guarantee that 64 bytes can be read at `words` and written below it.
 #pragma once
 #include "core/quantize_arithmetic.h"
@@ -25,15 +25,17 @@
 namespace ans::core {
 namespace ANS_TARGET {
 
-// The tables of several streams: one for all, or one each.
-template <class L, int kStreams, bool kShared>
-struct Decoders {
-  typename L::Decoder of[kShared ? 1 : kStreams];
-  ANS_INLINE explicit Decoders(const DecodeStream* streams) {
-    for (int s = 0; s < (kShared ? 1 : kStreams); ++s) of[s] = typename L::Decoder(*streams[s].table);
+// A T of the table of each stream: one for all streams of one table, or one each.
+template <class T, int kStreams, bool kShared>
+struct PerTable {
+  T of[kShared ? 1 : kStreams];
+  ANS_INLINE explicit PerTable(const DecodeStream* streams) {
+    for (int s = 0; s < (kShared ? 1 : kStreams); ++s) of[s] = T(*streams[s].table);
   }
-  ANS_INLINE const typename L::Decoder& operator[](int s) const { return of[kShared ? 0 : s]; }
+  ANS_INLINE const T& operator[](int s) const { return of[kShared ? 0 : s]; }
 };
+template <class L, int kStreams, bool kShared>
+using Decoders = PerTable<typename L::Decoder, kStreams, kShared>;
 
 // One row of each stream, kGroup streams step by step together: a step waits long for the one before it, and a processor looks for other work only so far ahead.
 // use(s) then gets to see index[s].
@@ -146,6 +148,7 @@ ANS_NOINLINE void decode_weight_rows(DecodeStream* streams, WeightRow* places, i
   constexpr int kGroup = 3;  // weights take up registers
   const Decoders<L, kStreams, kShared> decoders(streams);
   typename L::State x[kStreams];
+  const PerTable<typename L::WeightValues, kStreams, kShared> values(streams);
   typename L::Weights weights[kStreams];
   const uint8_t* words[kStreams];
   T* out[kStreams];
@@ -153,7 +156,7 @@ ANS_NOINLINE void decode_weight_rows(DecodeStream* streams, WeightRow* places, i
     x[s] = L::load(streams[s].state);
     words[s] = streams[s].words;
     out[s] = static_cast<T*>(streams[s].out);
-    weights[s] = L::template make_weights<T>(*streams[s].table, *places[s].scale);
+    weights[s] = L::template make_weights<T>(values[s], *places[s].scale);
   }
   WeightRow start[kStreams];
   for (int s = 0; s < kStreams; ++s) start[s] = places[s];
@@ -176,7 +179,7 @@ ANS_NOINLINE void decode_weight_rows(DecodeStream* streams, WeightRow* places, i
       if ((places[s].left -= n) > 0) continue;
       places[s].left = places[s].length;
       ++places[s].scale;
-      if (done < rows) weights[s] = L::template make_weights<T>(*streams[s].table, *places[s].scale);
+      if (done < rows) weights[s] = L::template make_weights<T>(values[s], *places[s].scale);
     }
     if (done < rows && done < filled + kBlock) continue;
     for (int i = 0; i < escapes.count; ++i)

@@ -9,6 +9,9 @@ alignas(64) static const uint8_t kEvenBytes[64] = {
     0,  2,  4,  6,  8,  10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34, 36,  38,  40,  42,  44,  46,  48,  50,  52,  54,  56,  58,  60,  62,
     64, 66, 68, 70, 72, 74, 76, 78, 80, 82, 84, 86, 88, 90, 92, 94, 96, 98, 100, 102, 104, 106, 108, 110, 112, 114, 116, 118, 120, 122, 124, 126};
 
+alignas(64) static const uint16_t kOddWords[32] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
+                                                   33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+
 // The low and the high halves of 32 numbers that were unpacked to two registers.
 alignas(64) static const uint16_t kUnpackedLow[32] = {0,  2,  4,  6,  32, 34, 36, 38, 8,  10, 12, 14, 40, 42, 44, 46,
                                                       16, 18, 20, 22, 48, 50, 52, 54, 24, 26, 28, 30, 56, 58, 60, 62};
@@ -212,31 +215,43 @@ struct Lanes16 {
   }
   ANS_INLINE static uint32_t equal_in_row(const uint16_t* row, uint16_t v) { return _mm512_cmpeq_epi16_mask(_mm512_loadu_si512(row), set1(v)); }
 
-  // Weights by index, 64 of them; indices may carry garbage. What from_float<T>(dequantize_symbol(first_value + i, scale)) is for a finite scale.
+  // Weights by index, 64 of them; indices may carry garbage. What from_float<T>(dequantize_symbol(first_value + i, scale)) is for a finite scale; the mark for an
+  // escape. A matrix row may be short: there are few operations here.
   using Weights = Lookup16<64>;
+  struct WeightValues {
+    WeightValues() = default;
+    ANS_INLINE explicit WeightValues(const DecodeTable& table) {
+      const __m512i mark = set1(table.escape_index);  // -1: of no index
+      for (int k = 0; k < 4; ++k) {
+        const __m512i index = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(kIota + 16 * k)));
+        symbol[k] = _mm512_cvtepi32_ps(_mm512_add_epi32(index, _mm512_set1_epi32(table.first_value)));
+      }
+      for (int k = 0; k < 2; ++k) escape[k] = _mm512_cmpeq_epi16_mask(_mm512_loadu_si512(kIota + 32 * k), mark);
+    }
+    __m512 symbol[4];
+    Mask escape[2];
+  };
   template <class T>
-  ANS_INLINE static Weights make_weights(const DecodeTable& table, float scale) {
+  ANS_INLINE static Weights make_weights(const WeightValues& values, float scale) {
     Weights weights;
-    const __m512i iota = _mm512_loadu_si512(kIota), mark = set1(kWeightMark), escape = set1(table.escape_index);  // -1: of no index
+    const __m512 s = _mm512_set1_ps(scale);
     for (int k = 0; k < 2; ++k) {
-      const __m512i index = _mm512_add_epi16(iota, set1(32 * k));
-      weights.v[k] = _mm512_mask_mov_epi16(weights_of<T>(index, table.first_value, scale), _mm512_cmpeq_epi16_mask(index, escape), mark);
+      const __m512i w = round_to(T{}, _mm512_mul_ps(values.symbol[2 * k], s), _mm512_mul_ps(values.symbol[2 * k + 1], s));
+      weights.v[k] = _mm512_mask_mov_epi16(w, values.escape[k], set1(kWeightMark));
     }
     return weights;
   }
-  template <class T>
-  ANS_INLINE static __m512i weights_of(Index index, int32_t first_value, float scale) {
-    const __m512i low = _mm512_cvtepi16_epi32(_mm512_castsi512_si256(index)), high = _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(index, 1));
-    const __m512i first = _mm512_set1_epi32(first_value);
-    const __m512 s = _mm512_set1_ps(scale);
-    const __m256i a = round_to(T{}, _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(low, first)), s));
-    const __m256i b = round_to(T{}, _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(high, first)), s));
+  ANS_INLINE static __m512i round_to(Float16, __m512 x, __m512 y) {
+    const __m256i a = _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), b = _mm512_cvtps_ph(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     return _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
   }
-  ANS_INLINE static __m256i round_to(Float16, __m512 x) { return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  ANS_INLINE static __m256i round_to(BFloat16, __m512 x) {  // x is no NaN; the instruction for this flushes subnormals
-    const __m512i bits = _mm512_castps_si512(x), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd), 16));
+  // Numbers, no NaNs; the instruction for this flushes subnormals. The halves that remain are the high ones.
+  ANS_INLINE static __m512i round_to(BFloat16, __m512 x, __m512 y) {
+    return _mm512_permutex2var_epi16(add_half(x), _mm512_load_si512(kOddWords), add_half(y));
+  }
+  ANS_INLINE static __m512i add_half(__m512 x) {
+    const __m512i bits = _mm512_castps_si512(x), up = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF));
+    return _mm512_mask_add_epi32(up, _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000)), up, _mm512_set1_epi32(1));
   }
   template <class T>
   ANS_INLINE static Index store_weights(T* out, const Weights& weights, Index index) {
