@@ -39,16 +39,15 @@ using Decoders = PerTable<typename L::Decoder, kStreams, kShared>;
 
 // One row of each stream, kGroup streams step by step together: a step waits long for the one before it, and a processor looks for other work only so far ahead.
 // use(s) then gets to see index[s].
-template <class L, int kGroup, int kStreams, bool kShared, class Use, int kBegin = 0>
-ANS_INLINE void decode_row(const Decoders<L, kStreams, kShared>& decoders, typename L::State (&x)[kStreams], const uint8_t* (&words)[kStreams],
-                           typename L::Index (&index)[kStreams], Use use) {
+template <class L, int kGroup, class D, int kStreams, class Words, class Use, int kBegin = 0>
+ANS_INLINE void decode_row(const D& decoders, typename L::State (&x)[kStreams], Words (&words)[kStreams], typename L::Index (&index)[kStreams], Use use) {
   if constexpr (kBegin < kStreams) {
     constexpr int kEnd = kBegin + kGroup < kStreams ? kBegin + kGroup : kStreams;
     L::template pop<kBegin, kEnd>(decoders, x, index);
     L::template refill<kBegin, kEnd>(x, words);
     ANS_UNROLL
     for (int s = kBegin; s < kEnd; ++s) use(s);
-    decode_row<L, kGroup, kStreams, kShared, Use, kEnd>(decoders, x, words, index, use);
+    decode_row<L, kGroup, D, kStreams, Words, Use, kEnd>(decoders, x, words, index, use);
   }
 }
 

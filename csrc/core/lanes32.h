@@ -16,7 +16,9 @@ struct Lanes32 {
   struct Decoder {
     Decoder() = default;
     explicit Decoder(const DecodeTable& t)
-        : slots(t.slots), first_value(V::set1(uint32_t(t.first_value))), escape(V::set1(uint32_t(t.escape_index))) {}
+        : Decoder(t.slots, t.first_value, t.escape_index) {}
+    ANS_INLINE Decoder(const uint32_t* slots_in, int32_t first_value_in, int escape_index)
+        : slots(slots_in), first_value(V::set1(uint32_t(first_value_in))), escape(V::set1(uint32_t(escape_index))) {}
     const uint32_t* slots;
     State first_value, escape;
   };
@@ -33,8 +35,8 @@ struct Lanes32 {
     ANS_UNROLL
     for (int s = kBegin; s < kEnd; ++s) index[s] = pop_one(decoders[s], x[s]);
   }
-  template <int kBegin, int kEnd, int kStreams>
-  ANS_INLINE static void refill(State (&x)[kStreams], const uint8_t* (&words)[kStreams]) {
+  template <int kBegin, int kEnd, int kStreams, class Words>
+  ANS_INLINE static void refill(State (&x)[kStreams], Words (&words)[kStreams]) {
     ANS_UNROLL
     for (int s = kBegin; s < kEnd; ++s) V::refill(x[s], words[s]);
   }

@@ -4,17 +4,18 @@
 #include <cstdint>
 #include <cstring>
 
+#include "core/host_device.h"
 #include "format/bitstream.h"
 
 namespace ans::core {
 
 // 16-bit words that `count` raw values take.
-inline int64_t raw_words(int64_t count, int raw_bits) { return (count * raw_bits + format::kWordBits - 1) / format::kWordBits; }
+ANS_HD int64_t raw_words(int64_t count, int raw_bits) { return (count * raw_bits + format::kWordBits - 1) / format::kWordBits; }
 
 // The `bits` bits (1 … 16) behind the first `position` of the string that ends the chunk at `end`. Reads up to 4 bytes, the lowest 2 more than needed.
-inline uint32_t raw_value_at(const uint8_t* end, int64_t position, int bits) {
+ANS_HD uint32_t raw_value_at(const uint8_t* end, int64_t position, int bits) {
   uint32_t two_words;
-  std::memcpy(&two_words, end - 2 * (position / format::kWordBits) - 4, sizeof two_words);  // little-endian, as all hosts here: the first word is the higher half
+  memcpy(&two_words, end - 2 * (position / format::kWordBits) - 4, sizeof two_words);  // little-endian, as all hosts here: the first word is the higher half
   return two_words << position % format::kWordBits >> (32 - bits);
 }
 

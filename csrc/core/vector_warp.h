@@ -1,0 +1,73 @@
+// 32 unsigned 32-bit numbers, one in a register of every thread of a warp; for Lanes32. `W` is what the threads do together: the GPU's instructions
+// (cuda/device_warp.cuh), or 32 emulated threads on the host, which the tests run (tests/cpp/emulated_warp.h):
+//   unsigned lane()             0 … 31
+//   uint32_t ballot(bool)       bit i: lane i's flag
+//   uint32_t shuffle(v, i)      lane i's v
+//   void sync()                 what lanes wrote before, others see after
+// All lanes must call these together: branch on nothing that is not the same in all lanes.
+#pragma once
+#include <cstdint>
+
+namespace ans::core {
+namespace ANS_TARGET {
+
+ANS_INLINE uint32_t count_bits(uint32_t v) {
+#if defined(__CUDA_ARCH__)
+  return uint32_t(__popc(int(v)));
+#else
+  return uint32_t(__builtin_popcount(v));
+#endif
+}
+
+template <class W>
+struct VectorWarp {
+  static constexpr int kDecodeStreams = 1, kEncodeStreams = 1;
+  using U32 = uint32_t;
+  using Mask = bool;
+
+  ANS_INLINE static uint32_t lanes_below() { return (1u << W::lane()) - 1; }
+
+  ANS_INLINE static U32 load(const uint32_t* p) { return p[W::lane()]; }
+  ANS_INLINE static void store(uint32_t* p, U32 v) { p[W::lane()] = v; }
+  ANS_INLINE static U32 load_u8(const uint8_t* p) { return p[W::lane()]; }
+  template <class Out>
+  ANS_INLINE static void store_low(Out* p, U32 v) { p[W::lane()] = Out(v); }
+  ANS_INLINE static U32 set1(uint32_t v) { return v; }
+  ANS_INLINE static U32 and_(U32 a, U32 b) { return a & b; }
+  ANS_INLINE static U32 or_(U32 a, U32 b) { return a | b; }
+  ANS_INLINE static U32 add(U32 a, U32 b) { return a + b; }
+  ANS_INLINE static U32 sub(U32 a, U32 b) { return a - b; }
+  ANS_INLINE static U32 mul(U32 a, U32 b) { return a * b; }
+  ANS_INLINE static U32 mulhi(U32 a, U32 b) { return uint32_t(uint64_t(a) * b >> 32); }
+  template <int n>
+  ANS_INLINE static U32 shr(U32 a) { return a >> n; }
+  template <int n>
+  ANS_INLINE static U32 shl(U32 a) { return a << n; }
+  ANS_INLINE static U32 shr_var(U32 a, U32 n) { return a >> n; }
+  ANS_INLINE static U32 gather(const uint32_t* t, U32 i) { return t[i]; }
+  ANS_INLINE static U32 gather16(const uint16_t* t, U32 i) { return t[i]; }
+  ANS_INLINE static Mask ge(U32 a, U32 b) { return a >= b; }
+  ANS_INLINE static Mask both(Mask a, Mask b) { return a && b; }
+  ANS_INLINE static Mask first(int n) { return int(W::lane()) < n; }
+  ANS_INLINE static U32 select(Mask m, U32 a, U32 b) { return m ? a : b; }
+
+  // Words of any source that gives the one `rank` further on, and advances.
+  template <class Words>
+  ANS_INLINE static void refill(U32& x, Words& words) {
+    const bool low = x < 65536;
+    const uint32_t all = W::ballot(low);
+    if (low) x = x << 16 | words.at(count_bits(all & lanes_below()));
+    words.advance(count_bits(all));
+  }
+  // `words` is 2-byte aligned.
+  ANS_INLINE static void spill(U32& x, Mask full, uint8_t*& words) {
+    const uint32_t all = W::ballot(full);
+    words -= 2 * count_bits(all);
+    if (!full) return;
+    reinterpret_cast<uint16_t*>(words)[count_bits(all & lanes_below())] = uint16_t(x);
+    x >>= 16;
+  }
+};
+
+}  // namespace ANS_TARGET
+}  // namespace ans::core
