@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "core/float_formats.h"
+#include "core/warp_jobs.h"
 #include "format/bitstream.h"
 
 namespace ans::cuda {
@@ -55,5 +56,28 @@ cudaError_t quantize_rows(const void* weight, FloatType type, int64_t rows, int6
 // weight[rows][columns] = symbols[rows][columns] * scale[rows] * 2^exponent[0], rounded to `type`.
 cudaError_t dequantize(const void* symbols, SymbolType symbol_type, int64_t rows, int64_t columns, const Float16* scale,
                        const int32_t* exponent, void* weight, FloatType type, cudaStream_t stream);
+
+// ---- cuda/decode.cu ----
+
+constexpr int kDecodeWarps = 8;  // of a block
+
+// All arrays are in device memory.
+struct DecodeLaunch {
+  const core::WarpBlock* blocks;  // plan_blocks(…, kDecodeWarps)
+  int64_t block_count;
+  const core::WarpJob* jobs;  // by table
+  const int32_t* table_of_job;
+  int64_t job_count;
+  const uint8_t* tables;             // of core::kWarpTableBytes each
+  const core::WarpWeights* weights;  // of every stream; null for symbols
+  uint32_t* states;                  // scratch: 32 for every job
+  uint32_t* status;                  // of every stream: 0, or a core::Status
+};
+
+// Symbols of `type` to where the jobs say. Damaged chunks write anything, but only there, and are reported.
+cudaError_t decode(const DecodeLaunch& launch, SymbolType type, cudaStream_t stream);
+
+// The same, as weights.
+cudaError_t decode_dequantize(const DecodeLaunch& launch, SymbolType type, FloatType weight_type, cudaStream_t stream);
 
 }  // namespace ans::cuda

@@ -103,15 +103,13 @@ void ChunkDecoder::prepare_scales(Slot* slot) {
 }
 
 Status ChunkDecoder::start_narrow(const ChunkJob& job) {
-  bits_.clear();
-  for (int32_t i = 0; i < job.entry.words; ++i) bits_.append(uint32_t(job.bytes[2 * i] | job.bytes[2 * i + 1] << 8), format::kWordBits);
   PendingTail& tail = tails_[pending_];
   tail.job = &job;
   tail.table = job.table;
   tail.row_symbols = 0;
   tail.out = job.weights == nullptr ? job.out : tail.symbols;
   tail.count = job.entry.tail;
-  if (const Status s = tail.start(bits_); s != Status::kOk) return s;
+  if (const Status s = tail.start(WordPieces{job.bytes, job.entry.words}); s != Status::kOk) return s;
   return ++pending_ == kMaxStreams ? decode_pending_tails() : Status::kOk;
 }
 
@@ -136,16 +134,11 @@ Status ChunkDecoder::finish(Slot* slot) {
   if (slot->next > slot->end - raw_bytes) return Status::kWordsExhausted;
   if (slot->next < slot->end - raw_bytes) return Status::kWordsLeft;
   if (!slot->raws.zero_padding()) return Status::kNonzeroPadding;
-  bits_.clear();
-  for (uint32_t x : slot->state) {
-    const int e = 31 - __builtin_clz(x);
-    bits_.append(x - (1u << e), e);
-  }
   tail.job = &job;
   tail.table = job.table;
   tail.out = out;
   tail.count = job.entry.tail;
-  if (const Status s = tail.start(bits_); s != Status::kOk) return s;
+  if (const Status s = tail.start(StatePieces{slot->state}); s != Status::kOk) return s;
   return ++pending_ == kMaxStreams ? decode_pending_tails() : Status::kOk;
 }
 

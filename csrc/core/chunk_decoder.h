@@ -76,7 +76,6 @@ class ChunkDecoder {
   int busy_ = 0, unused_ = 0;
   PendingTail tails_[kMaxStreams];
   int pending_ = 0;
-  TailBits bits_;
 };
 
 }  // namespace ans::core

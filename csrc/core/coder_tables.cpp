@@ -32,13 +32,6 @@ void make_steps(const AliasTable& alias, const FrequencyTable& table, DecodeTabl
   }
 }
 
-void make_slot_form(const AliasTable& alias, DecodeTable* out) {
-  visit_runs(alias, [&](uint32_t slot, uint32_t count, uint32_t index, uint32_t bias) {
-    const uint32_t entry = index << 24 | uint32_t(alias.freq[index]) << 12 | bias;
-    for (uint32_t i = 0; i < count; ++i) out->slots[slot + i] = entry + i;
-  });
-}
-
 void make_parts(const AliasTable& alias, EncodeTable* out) {
   // The buckets with an alias part, by alias, then bucket.
   uint8_t bucket_of[64], first_part[65] = {}, next_part[64];
@@ -92,13 +85,14 @@ void make_decode_table(const FrequencyTable& table, format::SymbolType type, boo
   const AliasTable alias = make_alias_table(table);
   make_alias_form(alias, out);
   make_steps(alias, table, out);
-  if (with_slots) make_slot_form(alias, out);
   out->buckets = alias.buckets;
   out->symbol_bytes = format::symbol_bytes(type);
   out->first_value = table.first_value;
   out->escape_index = table.escape_index();
   out->raw_bits = table.raw_bits;
   out->raw_offset = table.raw_min - table.first_value;
+  if (with_slots)
+    for (uint32_t slot = 0; slot < uint32_t(format::kSlots); ++slot) out->slots[slot] = slot_entry(*out, slot);
 }
 
 void make_encode_table(const FrequencyTable& table, format::SymbolType type, EncodeTable* out) {

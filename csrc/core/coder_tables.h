@@ -4,6 +4,7 @@
 
 #include "core/alias_table.h"
 #include "core/frequency_table.h"
+#include "core/host_device.h"
 
 namespace ans::core {
 
@@ -31,6 +32,14 @@ struct alignas(64) DecodeTable {
 
   uint32_t slots[format::kSlots];  // slot form: index << 24 | freq << 12 | bias; only made for backends that use it
 };
+
+// Of the slot form, from the others.
+ANS_HD uint32_t slot_entry(const DecodeTable& t, uint32_t slot) {
+  const uint32_t width = uint32_t(format::kSlots) / uint32_t(t.buckets), bucket = slot / width, position = slot % width;
+  const uint32_t alias = t.divider_alias[bucket] % uint32_t(t.buckets), whose = position < t.divider[bucket] ? bucket : alias;
+  const uint32_t bias = position < t.divider[bucket] ? position : (position + t.alias_offset[bucket]) % uint32_t(format::kSlots);
+  return whose << 24 | uint32_t(t.freq16[whose] >> 4) << 12 | bias;
+}
 
 constexpr int kPieceWindows = 128;
 

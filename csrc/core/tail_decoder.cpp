@@ -8,7 +8,6 @@ namespace {
 // Symbols [begin, end) of each tail. Everything that a step needs is in local arrays, which become registers: a store of a symbol might otherwise change it.
 template <int kBuckets, class Symbol, int kTails>
 void decode_steps(Tail* const* tails, int begin, int end) {
-  constexpr uint32_t kWidth = format::kSlots / kBuckets;
   uint32_t y[kTails];
   const DecodeTable* table[kTails];
   const uint16_t *next[kTails], *stop[kTails];
@@ -29,16 +28,7 @@ void decode_steps(Tail* const* tails, int begin, int end) {
   for (int i = begin; i < end; ++i) {
 #pragma GCC unroll 8
     for (int t = 0; t < kTails; ++t) {
-      const uint32_t bucket = y[t] % format::kSlots / kWidth, position = y[t] % kWidth;
-      const DecodeTable::Step step = table[t]->steps[2 * bucket + uint32_t(position >= table[t]->divider[bucket])];
-      y[t] = step.freq * (y[t] >> format::kProbBits) + uint16_t(position + step.bias);
-      refill(t);
-      Symbol symbol = Symbol(step.symbol);
-      if (__builtin_expect(step.is_escape, 0)) {
-        symbol = Symbol(int32_t(y[t] & ((1u << table[t]->raw_bits) - 1)) + table[t]->raw_offset + table[t]->first_value);
-        y[t] >>= table[t]->raw_bits;
-        refill(t);
-      }
+      const Symbol symbol = Symbol(tail_step<kBuckets>(*table[t], y[t], [&]() __attribute__((always_inline)) { refill(t); }));
       std::memcpy(out[t] + int64_t(i) * int64_t(sizeof symbol), &symbol, sizeof symbol);
     }
   }
@@ -67,18 +57,6 @@ void decode_steps_in(Tail* const* tails, int n, int begin, int end) {
 }
 
 }  // namespace
-
-Status Tail::start(const TailBits& bits) {
-  const int zeros = bits.leading_zeros(), left = bits.size() - zeros;
-  if (left == 0) return Status::kTailEmpty;
-  words = left <= 32 ? 0 : (left - 17) / format::kWordBits;
-  next = 0;
-  const int state_bits = left - format::kWordBits * words;
-  state = bits.at(zeros, state_bits);
-  for (int i = 0; i < words; ++i) word[i] = uint16_t(bits.at(zeros + state_bits + format::kWordBits * i, format::kWordBits));
-  word[words] = 0;
-  return Status::kOk;
-}
 
 Status decode_tails(Tail** tails, int n) {
   std::sort(tails, tails + n, [](const Tail* a, const Tail* b) { return a->count > b->count; });  // then those that are not done are the first

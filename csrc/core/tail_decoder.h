@@ -6,46 +6,44 @@
 
 #include "core/coder_tables.h"
 #include "core/status.h"
+#include "core/tail_bits.h"
 
 namespace ans::core {
 
-// A string of bits, most significant first: appended piece by piece, then read from the front. Never more than a narrow chunk holds.
-class TailBits {
- public:
-  static constexpr int kCapacityBits = format::kWordBits * int(format::max_chunk_words(format::kMaxTail));
+// One step of a tail's coder: the symbol, mod 2^16. refill() takes a word if the state is below 2^16 and there is one.
+template <int kBuckets, class Refill>
+ANS_HD uint32_t tail_step(const DecodeTable& table, uint32_t& y, const Refill& refill) {
+  constexpr uint32_t kWidth = format::kSlots / kBuckets;
+  const uint32_t bucket = y % format::kSlots / kWidth, position = y % kWidth;
+  const DecodeTable::Step step = table.steps[2 * bucket + uint32_t(position >= table.divider[bucket])];
+  y = step.freq * (y >> format::kProbBits) + uint16_t(position + step.bias);
+  refill();
+  uint32_t symbol = step.symbol;
+  if (__builtin_expect(step.is_escape, 0)) {
+    symbol = (y & ((1u << table.raw_bits) - 1)) + uint32_t(table.raw_offset + table.first_value);
+    y >>= table.raw_bits;
+    refill();
+  }
+  return symbol;
+}
 
-  void clear() { bytes_in_ = open_bits_ = 0; }
-  void append(uint32_t value, int bits) {  // bits <= 32, value < 2^bits
-    if (bits == 0) return;
-    open_ = open_ << bits | value;
-    open_bits_ += bits;
-    put(bytes_ + bytes_in_, open_ << (64 - open_bits_));
-    bytes_in_ += open_bits_ >> 3;
-    open_bits_ &= 7;
-  }
-  int size() const { return 8 * bytes_in_ + open_bits_; }
-  int leading_zeros() const {  // size() if there is no one bit
-    for (int byte = 0; 8 * byte < size(); byte += 8)  // what is read behind the end may be of an earlier string
-      if (const uint64_t v = get(bytes_ + byte); v != 0) return std::min(size(), 8 * byte + __builtin_clzll(v));
-    return size();
-  }
-  uint32_t at(int position, int bits) const { return uint32_t(get(bytes_ + (position >> 3)) << (position & 7) >> (64 - bits)); }  // 0 < bits <= 32
+// A whole tail of `count` symbols by one thread, which takes words from the bits as it goes; sink(i, symbol) takes number i, mod 2^16.
+template <int kBuckets, class Pieces, class Sink>
+ANS_HD Status decode_tail(const DecodeTable& table, const Pieces& pieces, int count, const Sink& sink) {
+  TailBits<Pieces> bits(pieces);
+  uint32_t y = 0;
+  int words = 0;
+  if (const Status s = bits.start(&y, &words); s != Status::kOk) return s;
+  auto refill = [&] {
+    if (y >= format::kStateLowerBound || words == 0) return;
+    y = y << format::kWordBits | bits.take(format::kWordBits);
+    --words;
+  };
+  for (int i = 0; i < count; ++i) sink(i, tail_step<kBuckets>(table, y, refill));
+  return y == 1 && words == 0 ? Status::kOk : Status::kTailStateMismatch;
+}
 
- private:
-  static void put(uint8_t* p, uint64_t v) {
-    v = __builtin_bswap64(v);
-    std::memcpy(p, &v, 8);
-  }
-  static uint64_t get(const uint8_t* p) {
-    uint64_t v;
-    std::memcpy(&v, p, 8);
-    return __builtin_bswap64(v);
-  }
-  uint8_t bytes_[kCapacityBits / 8 + 16] = {};
-  uint64_t open_ = 0;  // its low open_bits_ bits are the string's last
-  int bytes_in_ = 0, open_bits_ = 0;
-};
-
+// Tails on the host, where several take turns.
 struct Tail {
   const DecodeTable* table;
   uint8_t* out;  // of table->symbol_bytes a symbol, not aligned
@@ -57,7 +55,15 @@ struct Tail {
   uint16_t word[format::max_chunk_words(format::kMaxTail) + 1];
 
   // Reads state and words.
-  Status start(const TailBits& bits);
+  template <class Pieces>
+  Status start(const Pieces& pieces) {
+    TailBits<Pieces> bits(pieces);
+    if (const Status s = bits.start(&state, &words); s != Status::kOk) return s;
+    for (int i = 0; i < words; ++i) word[i] = uint16_t(bits.take(format::kWordBits));
+    word[words] = 0;
+    next = 0;
+    return Status::kOk;
+  }
 };
 
 constexpr int kMaxTailsAtOnce = 6;

@@ -117,6 +117,13 @@ TEST(Warp, DecodesTheRowsOfAChunk) {
     const Decoded d = decode_by_warp(c.table, c.bytes, n - c.entry.tail, unsigned(trial % 4), unsigned(trial));
     ASSERT_EQ(d.status, Status::kOk);
     for (size_t i = 0; i < d.symbols.size(); ++i) ASSERT_EQ(d.symbols[i], int8_t(c.symbols[i])) << "symbol " << i << " of trial " << trial;
+    const auto table = std::make_unique<core::DecodeTable>();
+    core::make_decode_table(c.table, SymbolType::kI8, false, table.get());
+    auto sink = [&](int i, uint32_t symbol) { EXPECT_EQ(uint8_t(symbol), c.symbols[d.symbols.size() + size_t(i)]); };
+    const core::StatePieces pieces{d.state};
+    ASSERT_EQ(Status::kOk, table->buckets == 64    ? core::decode_tail<64>(*table, pieces, c.entry.tail, sink)
+                           : table->buckets == 128 ? core::decode_tail<128>(*table, pieces, c.entry.tail, sink)
+                                                   : core::decode_tail<256>(*table, pieces, c.entry.tail, sink));
   }
 }
 
