@@ -122,7 +122,7 @@ def extensions() -> list[Extension]:
     sources = read_sources()
     result = [extension("_C", sources["core"] + sources["cpu"] + sources["torch"], cuda=False)]
     if wants_cuda():
-        result.append(extension("_C_cuda", sources["cuda"] + sources["torch_cuda"], cuda=True))
+        result.append(extension("_C_cuda", sources["core"] + sources["cuda"] + sources["torch_cuda"], cuda=True))
     return result
 
 

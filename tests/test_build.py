@@ -55,8 +55,21 @@ def test_library_exports_nothing_of_ours_but_its_module(name: str) -> None:
 
 @pytest.mark.skipif("_C_cuda" not in LIBRARIES, reason="_C_cuda is not built: there is no nvcc, or torch has no CUDA")
 def test_cuda_kernels_are_registered() -> None:
-    for op in ("row_scale", "pack_scale", "quantize_rows", "quantize", "dequantize", "histogram"):
+    coder = ("decode_stream", "decode_stream_out", "decode_streams_out", "decode_streams_dequantize_out")
+    for op in ("row_scale", "pack_scale", "quantize_rows", "quantize", "dequantize", "histogram", *coder):
         assert torch._C._dispatch_has_kernel_for_dispatch_key(f"ans::{op}", "CUDA"), op
+
+
+@pytest.mark.skipif("_C_cuda" not in LIBRARIES, reason="_C_cuda is not built: there is no nvcc, or torch has no CUDA")
+def test_coder_kernels_stay_in_their_registers() -> None:
+    """No spills, no local arrays, and few enough registers that four blocks of 256 threads share a multiprocessor."""
+    triton = pytest.importorskip("triton")  # comes with torch, and brings NVIDIA's tool along
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    listing = subprocess.run([tool, "--dump-resource-usage", FOLDER / "_C_cuda.abi3.so"], capture_output=True, text=True, check=True).stdout
+    kernels = re.findall(r"Function \S*?(rows_kernel|tails_kernel)\S*:\s+REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", listing)
+    assert {name for name, *_ in kernels} == {"rows_kernel", "tails_kernel"}
+    for name, registers, stack, local in kernels:
+        assert int(registers) <= 64 and stack == local == "0", (name, registers, stack, local)
 
 
 def test_version_is_the_one_of_the_metadata() -> None:

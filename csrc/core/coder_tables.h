@@ -35,9 +35,11 @@ struct alignas(64) DecodeTable {
 
 // Of the slot form, from the others.
 ANS_HD uint32_t slot_entry(const DecodeTable& t, uint32_t slot) {
-  const uint32_t width = uint32_t(format::kSlots) / uint32_t(t.buckets), bucket = slot / width, position = slot % width;
-  const uint32_t alias = t.divider_alias[bucket] % uint32_t(t.buckets), whose = position < t.divider[bucket] ? bucket : alias;
-  const uint32_t bias = position < t.divider[bucket] ? position : (position + t.alias_offset[bucket]) % uint32_t(format::kSlots);
+  const int position_bits = t.buckets == 64 ? 6 : t.buckets == 128 ? 5 : 4;
+  const uint32_t bucket = slot >> position_bits, position = slot & ((1u << position_bits) - 1);
+  const bool own = position < t.divider[bucket];
+  const uint32_t whose = own ? bucket : t.divider_alias[bucket] & uint32_t(t.buckets - 1);
+  const uint32_t bias = own ? position : (position + t.alias_offset[bucket]) & uint32_t(format::kSlots - 1);
   return whose << 24 | uint32_t(t.freq16[whose] >> 4) << 12 | bias;
 }
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/quantize_arithmetic.h"
+#include "core/status.h"
 #include "format/bitstream.h"
 
 #define ANS_CHECK(condition, op, name, ...) STD_TORCH_CHECK(condition, "ans::", op, ": [" name "] ", __VA_ARGS__)
@@ -101,6 +102,14 @@ inline void check_contexts(const char* op, const Tensor& symbols, const std::opt
   ANS_CHECK_ARGUMENT(contexts->numel() == symbols.numel(), op, contexts->numel(), " contexts for ", symbols.numel(),
                      " symbols");
   check_same_device(op, symbols, *contexts, "contexts");
+}
+
+inline void check_bytes(const char* op, const char* name, const Tensor& t) {
+  ANS_CHECK_ARGUMENT(t.scalar_type() == ScalarType::Byte && t.dim() == 1, op, name, " is not a one-dimensional uint8 tensor");
+}
+
+inline void check_status(const char* op, core::Status status, const char* explanation) {
+  STD_TORCH_CHECK(status == core::Status::kOk, "ans::", op, ": [", core::status_name(status), "] ", explanation);
 }
 
 }  // namespace ans::ops

@@ -29,10 +29,6 @@ inline Tensor bytes_tensor(const Tensor& like, const std::vector<uint8_t>& bytes
   return t;
 }
 
-inline void check_bytes(const char* op, const char* name, const Tensor& t) {
-  ANS_CHECK_ARGUMENT(t.scalar_type() == ScalarType::Byte && t.dim() == 1, op, name, " is not a one-dimensional uint8 tensor");
-}
-
 inline void check_chunk_symbols(const char* op, int64_t chunk_symbols) {
   ANS_CHECK_ARGUMENT(chunk_symbols >= 1 && chunk_symbols <= format::kMaxChunkSymbols, op, "chunk_symbols is ", chunk_symbols, ", not in 1 ... ", format::kMaxChunkSymbols);
 }

@@ -3,7 +3,6 @@
 #include "torch/module.h"  // first: Python.h wants to precede the standard headers
 
 #include <cuda_runtime_api.h>
-#include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
@@ -13,21 +12,10 @@
 
 #include "cuda/launch.h"
 #include "torch/checks.h"
+#include "torch/cuda_support.h"
 
 namespace ans::ops {
 namespace {
-
-using torch::stable::accelerator::DeviceGuard;
-
-void check_cuda(const char* op, cudaError_t error) {
-  STD_TORCH_CHECK(error == cudaSuccess, "ans::", op, ": CUDA error: ", cudaGetErrorString(error));
-}
-
-cudaStream_t current_stream(const Tensor& tensor) {
-  void* stream = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
-  return static_cast<cudaStream_t>(stream);
-}
 
 // The status word of launch.h. Reading it waits for the stream: an operator that refuses bad values cannot return earlier.
 class StatusWord {

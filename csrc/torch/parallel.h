@@ -51,8 +51,4 @@ inline Tensor host_result(const Tensor& like, torch::headeronly::IntHeaderOnlyAr
   return result;
 }
 
-inline void check_status(const char* op, core::Status status, const char* explanation) {
-  STD_TORCH_CHECK(status == core::Status::kOk, "ans::", op, ": [", core::status_name(status), "] ", explanation);
-}
-
 }  // namespace ans::ops

@@ -2,15 +2,14 @@
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
-#include <limits>
 #include <mutex>
 #include <string>
 #include <tuple>
 
 #include "core/histogram.h"
 #include "core/normalize.h"
-#include "core/table_code.h"
 #include "torch/coder_cpu.h"
+#include "torch/stream_parts.h"
 
 namespace ans::ops {
 namespace {
@@ -73,51 +72,6 @@ Tensor pack_directory_cpu(const Tensor& directory) {
   return bytes_tensor(directory, core::write_directory(entries.data(), int64_t(entries.size())));
 }
 
-// A stream taken apart; everything but the chunks themselves is checked. `which` begins the text of an error, if there are several.
-struct StreamParts {
-  StreamParts(const char* op, const std::string& which, const uint8_t* p, int64_t size, int64_t numel, SymbolType type) {
-    const int64_t width = format::symbol_bytes(type);
-    auto check = [&](Status status, const char* why) {
-      if (status != Status::kOk) check_status(op, status, (which + why).c_str());
-    };
-    auto require = [&](bool condition, Status status, const char* why) { check(condition ? Status::kOk : status, why); };
-    ANS_CHECK_ARGUMENT(numel >= 0, op, "numel is negative");
-    require(size >= 1, Status::kStreamTruncated, "the stream is empty");
-    require(p[0] <= uint8_t(format::Model::kOrder0), Status::kUnknownModel, "the stream has a model that this version does not know");
-    model = format::Model(p[0]);
-    if (model == format::Model::kRaw) {
-      require(numel <= (std::numeric_limits<int64_t>::max() - 1) / width && size - 1 == numel * width, Status::kBodySizeMismatch, "a raw stream has another size than its symbols");
-      return;
-    }
-    require(numel >= 1, Status::kEmptyStreamModel, "only a raw stream holds no symbols");
-    if (model == format::Model::kConstant) {
-      require(size - 1 == width, Status::kBodySizeMismatch, "a constant stream holds one symbol");
-      return;
-    }
-    int64_t at = 1;
-    bool more = model == format::Model::kOrder0;
-    if (!more) chunk_symbols = numel;
-    for (int shift = 0; more; shift += 7, ++at) {
-      require(at < size, Status::kStreamTruncated, "the stream ends in its header");
-      require(shift < 28, Status::kChunkSizeOutOfRange, "chunk_symbols is out of range");
-      chunk_symbols |= int64_t(p[at] & 127) << shift;
-      more = p[at] >= 128;
-    }
-    const bool in_range = chunk_symbols >= 1 && chunk_symbols <= format::kMaxChunkSymbols && (model == format::Model::kOrder0OneChunk || chunk_symbols < numel);
-    require(in_range, Status::kChunkSizeOutOfRange, "chunk_symbols is out of range");
-    int64_t table_bytes = 0, directory_bytes = 0;
-    check(core::read_table(p + at, size - at, type, &table, &table_bytes), "bad table");
-    table_begin = at;
-    table_end = at + table_bytes;
-    check(core::read_directory(p + table_end, size - table_end, numel, chunk_symbols, &entries, &directory_bytes), "bad chunk directory");
-    payload_begin = table_end + directory_bytes;
-  }
-  format::Model model;
-  int64_t chunk_symbols = 0, table_begin = 1, table_end = 1, payload_begin = 1;
-  core::FrequencyTable table;
-  std::vector<ChunkEntry> entries;
-};
-
 std::tuple<Tensor, Tensor> stream_layout_cpu(const Tensor& stream, int64_t numel, ScalarType symbol_dtype) {
   constexpr const char* kOp = "stream_layout";
   check_bytes(kOp, "stream", stream);
@@ -147,8 +101,6 @@ struct StreamInput {
   SymbolType type;
   StreamParts parts;
 };
-
-std::string name_stream(size_t i, size_t count) { return count == 1 ? "" : "stream " + std::to_string(i) + ": "; }
 
 // Symbols that need no decoding: they are in the stream, or are all the same.
 void copy_symbols(const StreamInput& stream, uint8_t* out) {

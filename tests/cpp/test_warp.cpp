@@ -12,6 +12,7 @@
 #include "core/chunk_encoder.h"
 #include "core/normalize.h"
 #include "core/warp_decoder.h"
+#include "core/warp_jobs.h"
 #include "cpu/backends.h"
 #include "emulated_warp.h"
 
@@ -181,6 +182,23 @@ TEST(Warp, EncodesRowsAsTheHostDoes) {
     ASSERT_EQ(words + 4096 - end, expected_words + 4096 - host.words);
     ASSERT_EQ(0, std::memcmp(end, host.words, size_t(words + 4096 - end)));
     for (int l = 0; l < 32; ++l) ASSERT_EQ(state[l], expected[l]) << "lane " << l;
+  }
+}
+
+TEST(WarpJobs, EveryChunkHasOneWarpInABlockOfItsTable) {
+  std::mt19937 rng(6);
+  for (int trial = 0; trial < 100; ++trial) {
+    std::vector<int32_t> begin{0};
+    for (unsigned t = rng() % 9; t > 0; --t) begin.push_back(begin.back() + int32_t(rng() % 20));  // also tables without chunks
+    std::vector<int> warps_of(size_t(begin.back()));
+    for (const core::WarpBlock& block : core::plan_blocks(begin, 8)) {
+      ASSERT_GE(block.jobs, 1);
+      ASSERT_LE(block.jobs, 8);
+      ASSERT_GE(block.first_job, begin[size_t(block.table)]);
+      ASSERT_LE(block.first_job + block.jobs, begin[size_t(block.table) + 1]);
+      for (int j = 0; j < block.jobs; ++j) ++warps_of[size_t(block.first_job + j)];
+    }
+    for (int warps : warps_of) ASSERT_EQ(warps, 1);
   }
 }
 

@@ -1,0 +1,62 @@
+// A stream of BITSTREAM.md taken apart, in host memory.
+#pragma once
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "core/directory.h"
+#include "core/frequency_table.h"
+#include "core/table_code.h"
+#include "torch/checks.h"
+
+namespace ans::ops {
+
+// A stream taken apart; everything but the chunks themselves is checked. `which` begins the text of an error, if there are several.
+struct StreamParts {
+  StreamParts(const char* op, const std::string& which, const uint8_t* p, int64_t size, int64_t numel, format::SymbolType type) {
+    const int64_t width = format::symbol_bytes(type);
+    auto check = [&](core::Status status, const char* why) {
+      if (status != core::Status::kOk) check_status(op, status, (which + why).c_str());
+    };
+    auto require = [&](bool condition, core::Status status, const char* why) { check(condition ? core::Status::kOk : status, why); };
+    ANS_CHECK_ARGUMENT(numel >= 0, op, "numel is negative");
+    require(size >= 1, core::Status::kStreamTruncated, "the stream is empty");
+    require(p[0] <= uint8_t(format::Model::kOrder0), core::Status::kUnknownModel, "the stream has a model that this version does not know");
+    model = format::Model(p[0]);
+    if (model == format::Model::kRaw) {
+      require(numel <= (std::numeric_limits<int64_t>::max() - 1) / width && size - 1 == numel * width, core::Status::kBodySizeMismatch, "a raw stream has another size than its symbols");
+      return;
+    }
+    require(numel >= 1, core::Status::kEmptyStreamModel, "only a raw stream holds no symbols");
+    if (model == format::Model::kConstant) {
+      require(size - 1 == width, core::Status::kBodySizeMismatch, "a constant stream holds one symbol");
+      return;
+    }
+    int64_t at = 1;
+    bool more = model == format::Model::kOrder0;
+    if (!more) chunk_symbols = numel;
+    for (int shift = 0; more; shift += 7, ++at) {
+      require(at < size, core::Status::kStreamTruncated, "the stream ends in its header");
+      require(shift < 28, core::Status::kChunkSizeOutOfRange, "chunk_symbols is out of range");
+      chunk_symbols |= int64_t(p[at] & 127) << shift;
+      more = p[at] >= 128;
+    }
+    const bool in_range = chunk_symbols >= 1 && chunk_symbols <= format::kMaxChunkSymbols && (model == format::Model::kOrder0OneChunk || chunk_symbols < numel);
+    require(in_range, core::Status::kChunkSizeOutOfRange, "chunk_symbols is out of range");
+    int64_t table_bytes = 0, directory_bytes = 0;
+    check(core::read_table(p + at, size - at, type, &table, &table_bytes), "bad table");
+    table_begin = at;
+    table_end = at + table_bytes;
+    check(core::read_directory(p + table_end, size - table_end, numel, chunk_symbols, &entries, &directory_bytes), "bad chunk directory");
+    payload_begin = table_end + directory_bytes;
+  }
+  format::Model model;
+  int64_t chunk_symbols = 0, table_begin = 1, table_end = 1, payload_begin = 1;
+  core::FrequencyTable table;
+  std::vector<core::ChunkEntry> entries;
+};
+
+inline std::string name_stream(size_t i, size_t count) { return count == 1 ? "" : "stream " + std::to_string(i) + ": "; }
+
+}  // namespace ans::ops
