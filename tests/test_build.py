@@ -55,7 +55,7 @@ def test_library_exports_nothing_of_ours_but_its_module(name: str) -> None:
 
 @pytest.mark.skipif("_C_cuda" not in LIBRARIES, reason="_C_cuda is not built: there is no nvcc, or torch has no CUDA")
 def test_cuda_kernels_are_registered() -> None:
-    coder = ("decode_stream", "decode_stream_out", "decode_streams_out", "decode_streams_dequantize_out")
+    coder = ("decode", "decode_out", "decode_dequantize", "decode_dequantize_out", "decode_stream", "decode_stream_out", "decode_streams_out", "decode_streams_dequantize_out")
     for op in ("row_scale", "pack_scale", "quantize_rows", "quantize", "dequantize", "histogram", *coder):
         assert torch._C._dispatch_has_kernel_for_dispatch_key(f"ans::{op}", "CUDA"), op
 

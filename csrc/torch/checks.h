@@ -9,6 +9,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -35,6 +36,18 @@ inline RowShape row_shape(const char* op, const Tensor& matrix) {
   RowShape shape{1, matrix.size(matrix.dim() - 1)};
   for (int64_t d = 0; d + 1 < matrix.dim(); ++d) shape.rows *= matrix.size(d);
   return shape;
+}
+
+// Elements of a matrix of this shape.
+inline int64_t checked_numel(const char* op, torch::headeronly::IntHeaderOnlyArrayRef shape) {
+  ANS_CHECK_ARGUMENT(shape.size() >= 1, op, "shape needs at least one dimension, the row");
+  int64_t numel = 1;
+  for (int64_t d : shape) {
+    ANS_CHECK_ARGUMENT(d >= 0, op, "shape has a negative dimension");
+    ANS_CHECK_ARGUMENT(d == 0 || numel <= std::numeric_limits<int64_t>::max() / d, op, "shape has too many elements");
+    numel *= d;
+  }
+  return numel;
 }
 
 // The shape of a matrix without its last dimension: that of its row scales.

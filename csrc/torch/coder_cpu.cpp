@@ -71,15 +71,10 @@ WeightDestination::WeightDestination(const char* op, const Tensor& weight, const
 
 namespace {
 
-// The table tensor holds one table and nothing else.
 core::FrequencyTable parse_table(const char* op, const Tensor& table, SymbolType type) {
   check_bytes(op, "table", table);
   const Tensor source = torch::stable::contiguous(table);
-  core::FrequencyTable result;
-  int64_t consumed = 0;
-  check_status(op, core::read_table(static_cast<const uint8_t*>(source.const_data_ptr()), source.numel(), type, &result, &consumed), "bad table");
-  ANS_CHECK_ARGUMENT(consumed == source.numel(), op, "bytes follow the table");
-  return result;
+  return ops::parse_table(op, static_cast<const uint8_t*>(source.const_data_ptr()), source.numel(), type);
 }
 
 Tensor build_table_cpu(const Tensor& counts, ScalarType symbol_dtype) {
@@ -154,14 +149,8 @@ void decode_chunks_to_weights(const char* op, const Chunks& chunks, const Tensor
 Tensor decode_dequantize_cpu(const Tensor& payload, const Tensor& directory, const Tensor& table, const Tensor& scale, const Tensor& exponent,
                              torch::headeronly::IntHeaderOnlyArrayRef shape, int64_t chunk_symbols, ScalarType symbol_dtype, ScalarType dtype) {
   constexpr const char* kOp = "decode_dequantize";
-  ANS_CHECK_ARGUMENT(shape.size() >= 1, kOp, "shape needs at least one dimension, the row");
+  const int64_t numel = checked_numel(kOp, shape);
   float_type(kOp, dtype);
-  int64_t numel = 1;
-  for (int64_t d : shape) {
-    ANS_CHECK_ARGUMENT(d >= 0, kOp, "shape has a negative dimension");
-    ANS_CHECK_ARGUMENT(d == 0 || numel <= std::numeric_limits<int64_t>::max() / d, kOp, "shape has too many elements");
-    numel *= d;
-  }
   const Chunks chunks(kOp, payload, directory, numel, chunk_symbols);  // before anything is allocated
   Tensor weight = host_result(payload, shape, dtype);
   decode_chunks_to_weights(kOp, chunks, table, scale, exponent, symbol_dtype, weight);

@@ -16,6 +16,7 @@
 #include "torch/checks.h"
 #include "torch/parallel.h"
 #include "torch/scratch_pool.h"
+#include "torch/stream_parts.h"
 
 namespace ans::ops {
 
@@ -27,14 +28,6 @@ inline Tensor bytes_tensor(const Tensor& like, const std::vector<uint8_t>& bytes
   Tensor t = torch::stable::new_empty(like, {int64_t(bytes.size())}, ScalarType::Byte);
   if (!bytes.empty()) std::memcpy(t.mutable_data_ptr(), bytes.data(), bytes.size());
   return t;
-}
-
-inline void check_chunk_symbols(const char* op, int64_t chunk_symbols) {
-  ANS_CHECK_ARGUMENT(chunk_symbols >= 1 && chunk_symbols <= format::kMaxChunkSymbols, op, "chunk_symbols is ", chunk_symbols, ", not in 1 ... ", format::kMaxChunkSymbols);
-}
-
-inline void check_directory(const char* op, const Tensor& directory) {
-  ANS_CHECK_ARGUMENT(directory.scalar_type() == ScalarType::Int && directory.dim() == 2 && directory.size(1) == 2, op, "directory is not an int32 tensor [chunks, 2]");
 }
 
 inline std::vector<uint64_t> check_counts(const char* op, const Tensor& counts, SymbolType type) {
@@ -123,18 +116,10 @@ inline void write_entries(const std::vector<ChunkEntry>& entries, int32_t* out) 
 struct Chunks {
   Chunks(const char* op, const Tensor& payload_in, const Tensor& directory, int64_t numel_in, int64_t chunk_symbols_in) : numel(numel_in), chunk_symbols(chunk_symbols_in) {
     check_bytes(op, "payload", payload_in);
-    check_chunk_symbols(op, chunk_symbols);
-    ANS_CHECK_ARGUMENT(numel >= 0, op, "numel is negative");
-    check_directory(op, directory);
-    ANS_CHECK_ARGUMENT(directory.size(0) == core::chunk_count(numel, chunk_symbols), op, "directory has ", directory.size(0), " chunks; ", numel, " symbols in chunks of ",
-                       chunk_symbols, " need ", core::chunk_count(numel, chunk_symbols));
+    check_directory(op, directory, numel, chunk_symbols);
     bytes.emplace(torch::stable::contiguous(payload_in));
     const Tensor source = torch::stable::contiguous(directory);
-    const int32_t* p = source.const_data_ptr<int32_t>();
-    for (int64_t i = 0; i < source.size(0); ++i) {
-      entries.push_back({p[2 * i], p[2 * i + 1]});
-      check_status(op, core::check_chunk(entries.back(), core::symbols_in_chunk(numel, chunk_symbols, i)), "bad chunk directory");
-    }
+    entries = checked_entries(op, source.const_data_ptr<int32_t>(), numel, chunk_symbols);
     place(op, static_cast<const uint8_t*>(bytes->const_data_ptr()), bytes->numel());
   }
   // Entries that read_directory() has checked, and the bytes behind them.
@@ -156,10 +141,7 @@ struct Chunks {
   void place(const char* op, const uint8_t* payload, int64_t payload_bytes) {
     begin = payload;
     size = payload_bytes;
-    int64_t position = 0;
-    for (const ChunkEntry& e : entries) position += 2 * int64_t(e.words);
-    if (position > size) check_status(op, Status::kPayloadTruncated, "the payload is shorter than the directory says");
-    if (position < size) check_status(op, Status::kPayloadTrailing, "the payload is longer than the directory says");
+    check_payload_bytes(op, entries, size);
   }
 
   int64_t numel, chunk_symbols;

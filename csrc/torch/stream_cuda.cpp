@@ -100,6 +100,26 @@ void read_headers(const char* op, std::vector<DeviceStream>* streams, cudaStream
   }
 }
 
+// A stream in pieces, all of them in device memory.
+DeviceStream device_pieces(const char* op, const Tensor& payload, const Tensor& directory, const Tensor& table, int64_t numel, int64_t chunk_symbols, SymbolType type,
+                           cudaStream_t stream) {
+  check_bytes(op, "payload", payload);
+  check_bytes(op, "table", table);
+  check_directory(op, directory, numel, chunk_symbols);
+  check_same_device(op, payload, directory, "directory");
+  check_same_device(op, payload, table, "table");
+  const Tensor entries_there = torch::stable::contiguous(directory), table_there = torch::stable::contiguous(table);
+  std::vector<int32_t> entries(size_t(entries_there.numel()));
+  std::vector<uint8_t> table_bytes(size_t(table_there.numel()));
+  if (!entries.empty()) check_cuda(op, cudaMemcpyAsync(entries.data(), entries_there.const_data_ptr(), entries.size() * sizeof(int32_t), cudaMemcpyDeviceToHost, stream));
+  if (!table_bytes.empty()) check_cuda(op, cudaMemcpyAsync(table_bytes.data(), table_there.const_data_ptr(), table_bytes.size(), cudaMemcpyDeviceToHost, stream));
+  check_cuda(op, cudaStreamSynchronize(stream));
+  DeviceStream s{"", torch::stable::contiguous(payload), numel, type, std::nullopt};
+  s.parts.emplace(parse_table(op, table_bytes.data(), int64_t(table_bytes.size()), type), checked_entries(op, entries.data(), numel, chunk_symbols), chunk_symbols);
+  check_payload_bytes(op, s.parts->entries, s.bytes.numel());
+  return s;
+}
+
 template <class T>
 Tensor upload(const char* op, const Tensor& like, const std::vector<T>& values, cudaStream_t stream) {
   const int64_t bytes = int64_t(values.size() * sizeof(T));
@@ -192,6 +212,64 @@ void decode_all(const char* op, const std::vector<DeviceStream>& streams, const 
   for (size_t i = 0; i < streams.size(); ++i) check_status(op, Status(int(found[i])), (streams[i].which + "the payload is damaged").c_str());
 }
 
+// Checked: where the weights of a matrix go. `scales` keeps them.
+DeviceWeights device_weights(const char* op, const Tensor& weight, const Tensor& scale, const Tensor& exponent, std::vector<Tensor>* scales) {
+  ANS_CHECK_ARGUMENT(weight.is_contiguous(), op, "out is not contiguous");
+  check_row_scales(op, weight, scale, exponent);
+  const RowShape shape = row_shape(op, weight);
+  scales->push_back(torch::stable::contiguous(scale));
+  return {{static_cast<const core::Float16*>(scales->back().const_data_ptr()), exponent.const_data_ptr<int32_t>(), shape.columns, weight.mutable_data_ptr()},
+          float_type(op, weight.scalar_type()),
+          shape.rows};
+}
+
+Tensor decode_cuda(const Tensor& payload, const Tensor& directory, const Tensor& table, int64_t numel, int64_t chunk_symbols, ScalarType symbol_dtype) {
+  constexpr const char* kOp = "decode";
+  const DeviceGuard guard(payload.get_device_index());
+  const cudaStream_t current = current_stream(payload);
+  const std::vector<DeviceStream> streams{device_pieces(kOp, payload, directory, table, numel, chunk_symbols, symbol_type(kOp, symbol_dtype), current)};
+  Tensor symbols = torch::stable::new_empty(payload, {numel}, symbol_dtype);
+  decode_all(kOp, streams, {static_cast<uint8_t*>(symbols.mutable_data_ptr())}, {}, current);
+  return symbols;
+}
+
+void decode_out_cuda(const Tensor& payload, const Tensor& directory, const Tensor& table, int64_t chunk_symbols, Tensor out) {
+  constexpr const char* kOp = "decode_out";
+  ANS_CHECK_ARGUMENT(out.is_contiguous(), kOp, "out is not contiguous");
+  check_same_device(kOp, payload, out, "out");
+  const DeviceGuard guard(payload.get_device_index());
+  const cudaStream_t current = current_stream(payload);
+  const SymbolType type = symbol_type(kOp, out.scalar_type());
+  const std::vector<DeviceStream> streams{device_pieces(kOp, payload, directory, table, out.numel(), chunk_symbols, type, current)};
+  decode_all(kOp, streams, {static_cast<uint8_t*>(out.mutable_data_ptr())}, {}, current);
+}
+
+void decode_to_weights(const char* op, const Tensor& payload, const Tensor& directory, const Tensor& table, const Tensor& scale, const Tensor& exponent, int64_t chunk_symbols,
+                       ScalarType symbol_dtype, const Tensor& weight, const cudaStream_t current) {
+  const SymbolType type = symbol_type(op, symbol_dtype);
+  check_same_device(op, payload, weight, "out");
+  std::vector<Tensor> scales;
+  const std::vector<DeviceWeights> weights{device_weights(op, weight, scale, exponent, &scales)};
+  decode_all(op, {device_pieces(op, payload, directory, table, weight.numel(), chunk_symbols, type, current)}, {}, weights, current);
+}
+
+Tensor decode_dequantize_cuda(const Tensor& payload, const Tensor& directory, const Tensor& table, const Tensor& scale, const Tensor& exponent,
+                              torch::headeronly::IntHeaderOnlyArrayRef shape, int64_t chunk_symbols, ScalarType symbol_dtype, ScalarType dtype) {
+  constexpr const char* kOp = "decode_dequantize";
+  check_directory(kOp, directory, checked_numel(kOp, shape), chunk_symbols);  // before anything is allocated
+  float_type(kOp, dtype);
+  const DeviceGuard guard(payload.get_device_index());
+  Tensor weight = torch::stable::new_empty(payload, shape, dtype);
+  decode_to_weights(kOp, payload, directory, table, scale, exponent, chunk_symbols, symbol_dtype, weight, current_stream(payload));
+  return weight;
+}
+
+void decode_dequantize_out_cuda(const Tensor& payload, const Tensor& directory, const Tensor& table, const Tensor& scale, const Tensor& exponent, int64_t chunk_symbols,
+                                ScalarType symbol_dtype, Tensor out) {
+  const DeviceGuard guard(payload.get_device_index());
+  decode_to_weights("decode_dequantize_out", payload, directory, table, scale, exponent, chunk_symbols, symbol_dtype, out, current_stream(payload));
+}
+
 Tensor decode_stream_cuda(const Tensor& stream, int64_t numel, ScalarType symbol_dtype) {
   constexpr const char* kOp = "decode_stream";
   const DeviceGuard guard(stream.get_device_index());
@@ -236,14 +314,8 @@ void decode_streams_dequantize_out_cuda(std::vector<Tensor> sources, std::vector
   std::vector<Tensor> kept;
   for (size_t i = 0; i < sources.size(); ++i) {
     check_same_device(kOp, sources[0], outs[i], "out");
-    ANS_CHECK_ARGUMENT(outs[i].is_contiguous(), kOp, "out is not contiguous");
-    check_row_scales(kOp, outs[i], scales[i], exponents[i]);
-    const RowShape shape = row_shape(kOp, outs[i]);
-    kept.push_back(torch::stable::contiguous(scales[i]));
     streams.push_back(device_stream(kOp, name_stream(i, sources.size()), sources[i], outs[i].numel(), type));
-    weights.push_back({{static_cast<const core::Float16*>(kept.back().const_data_ptr()), exponents[i].const_data_ptr<int32_t>(), shape.columns, outs[i].mutable_data_ptr()},
-                       float_type(kOp, outs[i].scalar_type()),
-                       shape.rows});
+    weights.push_back(device_weights(kOp, outs[i], scales[i], exponents[i], &kept));
   }
   read_headers(kOp, &streams, current);
   decode_all(kOp, streams, {}, weights, current);
@@ -253,6 +325,10 @@ void decode_streams_dequantize_out_cuda(std::vector<Tensor> sources, std::vector
 }  // namespace ans::ops
 
 STABLE_TORCH_LIBRARY_IMPL(ans, CUDA, m) {
+  m.impl("decode", TORCH_BOX(&ans::ops::decode_cuda));
+  m.impl("decode_out", TORCH_BOX(&ans::ops::decode_out_cuda));
+  m.impl("decode_dequantize", TORCH_BOX(&ans::ops::decode_dequantize_cuda));
+  m.impl("decode_dequantize_out", TORCH_BOX(&ans::ops::decode_dequantize_out_cuda));
   m.impl("decode_stream", TORCH_BOX(&ans::ops::decode_stream_cuda));
   m.impl("decode_stream_out", TORCH_BOX(&ans::ops::decode_stream_out_cuda));
   m.impl("decode_streams_out", TORCH_BOX(&ans::ops::decode_streams_out_cuda));

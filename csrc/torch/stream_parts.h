@@ -1,8 +1,9 @@
-// A stream of BITSTREAM.md taken apart, in host memory.
+// A stream of BITSTREAM.md taken apart, in host memory; and the same for pieces that come one by one.
 #pragma once
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/directory.h"
@@ -11,6 +12,49 @@
 #include "torch/checks.h"
 
 namespace ans::ops {
+
+inline void check_chunk_symbols(const char* op, int64_t chunk_symbols) {
+  ANS_CHECK_ARGUMENT(chunk_symbols >= 1 && chunk_symbols <= format::kMaxChunkSymbols, op, "chunk_symbols is ", chunk_symbols, ", not in 1 ... ", format::kMaxChunkSymbols);
+}
+
+inline void check_directory(const char* op, const Tensor& directory) {
+  ANS_CHECK_ARGUMENT(directory.scalar_type() == ScalarType::Int && directory.dim() == 2 && directory.size(1) == 2, op, "directory is not an int32 tensor [chunks, 2]");
+}
+
+// A directory for `numel` symbols.
+inline void check_directory(const char* op, const Tensor& directory, int64_t numel, int64_t chunk_symbols) {
+  check_chunk_symbols(op, chunk_symbols);
+  ANS_CHECK_ARGUMENT(numel >= 0, op, "numel is negative");
+  check_directory(op, directory);
+  ANS_CHECK_ARGUMENT(directory.size(0) == core::chunk_count(numel, chunk_symbols), op, "directory has ", directory.size(0), " chunks; ", numel, " symbols in chunks of ", chunk_symbols,
+                     " need ", core::chunk_count(numel, chunk_symbols));
+}
+
+// Entries of a directory that check_directory() has passed.
+inline std::vector<core::ChunkEntry> checked_entries(const char* op, const int32_t* directory, int64_t numel, int64_t chunk_symbols) {
+  std::vector<core::ChunkEntry> entries;
+  for (int64_t i = 0; i < core::chunk_count(numel, chunk_symbols); ++i) {
+    entries.push_back({directory[2 * i], directory[2 * i + 1]});
+    check_status(op, core::check_chunk(entries.back(), core::symbols_in_chunk(numel, chunk_symbols, i)), "bad chunk directory");
+  }
+  return entries;
+}
+
+inline void check_payload_bytes(const char* op, const std::vector<core::ChunkEntry>& entries, int64_t bytes) {
+  int64_t position = 0;
+  for (const core::ChunkEntry& e : entries) position += 2 * int64_t(e.words);
+  if (position > bytes) check_status(op, core::Status::kPayloadTruncated, "the payload is shorter than the directory says");
+  if (position < bytes) check_status(op, core::Status::kPayloadTrailing, "the payload is longer than the directory says");
+}
+
+// A table and nothing else.
+inline core::FrequencyTable parse_table(const char* op, const uint8_t* bytes, int64_t size, format::SymbolType type) {
+  core::FrequencyTable result;
+  int64_t consumed = 0;
+  check_status(op, core::read_table(bytes, size, type, &result, &consumed), "bad table");
+  ANS_CHECK_ARGUMENT(consumed == size, op, "bytes follow the table");
+  return result;
+}
 
 // A stream taken apart; everything but the chunks themselves is checked. `which` begins the text of an error, if there are several.
 struct StreamParts {
@@ -51,6 +95,10 @@ struct StreamParts {
     check(core::read_directory(p + table_end, size - table_end, numel, chunk_symbols, &entries, &directory_bytes), "bad chunk directory");
     payload_begin = table_end + directory_bytes;
   }
+  // Of pieces: the payload begins the bytes.
+  StreamParts(const core::FrequencyTable& table_in, std::vector<core::ChunkEntry> entries_in, int64_t chunk_symbols_in)
+      : model(format::Model::kOrder0), chunk_symbols(chunk_symbols_in), payload_begin(0), table(table_in), entries(std::move(entries_in)) {}
+
   format::Model model;
   int64_t chunk_symbols = 0, table_begin = 1, table_end = 1, payload_begin = 1;
   core::FrequencyTable table;
