@@ -130,9 +130,8 @@ Status ChunkDecoder::finish(Slot* slot) {
     std::memcpy(out, row, bytes);
     out += bytes;
   }
-  const int64_t raw_bytes = slot->raws.bytes();
-  if (slot->next > slot->end - raw_bytes) return Status::kWordsExhausted;
-  if (slot->next < slot->end - raw_bytes) return Status::kWordsLeft;
+  const int64_t left = slot->end - slot->next - slot->raws.bytes();
+  if (left != 0) return left < 0 ? Status::kWordsExhausted : Status::kWordsLeft;
   if (!slot->raws.zero_padding()) return Status::kNonzeroPadding;
   tail.job = &job;
   tail.table = job.table;

@@ -31,11 +31,12 @@ void index_symbols_from(const EncodeTable& t, const In* symbols, int64_t begin, 
     }
     result->invalid |= (marks & kInvalid) != 0;
     if ((marks & kEscaped) == 0) continue;
-    for (int l = 0; l < lanes; ++l) {
-      if (int(index[row + l]) != t.escape_index) continue;
+    for (int l = 0; l < lanes; ++l) {  // without a branch, which might be as good as random
       const uint16_t value = uint16_t(In(symbols[row + l] - In(t.raw_min)));
-      raw[result->escapes++] = value;
-      result->invalid |= value >> t.raw_bits != 0;
+      const bool escaped = int(index[row + l]) == t.escape_index;
+      raw[result->escapes] = value;
+      result->escapes += escaped;
+      result->invalid |= escaped & (value >> t.raw_bits != 0);
     }
   }
 }

@@ -11,7 +11,8 @@
 namespace ans::core {
 
 // Tables lie in device memory without their slot form, which every block makes for itself in shared memory.
-constexpr size_t kWarpTableBytes = offsetof(DecodeTable, slots);
+constexpr size_t kWarpTableBytes = (offsetof(DecodeTable, slots) + alignof(DecodeTable) - 1) / alignof(DecodeTable) * alignof(DecodeTable);
+static_assert(kWarpTableBytes <= sizeof(DecodeTable), "so many bytes are copied");
 
 // A chunk whose entry has passed check_chunk(). Pointers are those of the device.
 struct WarpJob {

@@ -185,6 +185,8 @@ TEST(Warp, EncodesRowsAsTheHostDoes) {
   }
 }
 
+TEST(WarpJobs, ATableCanLieBehindAnother) { EXPECT_EQ(core::kWarpTableBytes % alignof(core::DecodeTable), 0u); }
+
 TEST(WarpJobs, EveryChunkHasOneWarpInABlockOfItsTable) {
   std::mt19937 rng(6);
   for (int trial = 0; trial < 100; ++trial) {
