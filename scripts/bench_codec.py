@@ -197,7 +197,7 @@ def bench_model(args: argparse.Namespace, weights: dict[str, torch.Tensor]) -> d
 def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
     weights = synthetic_weights(args.synthetic) if args.synthetic else load_weights(args.weights)
-    report: dict[str, Any] = {"machine": machine.describe(), "settings": {k: str(v) for k, v in vars(args).items()}}
+    report: dict[str, Any] = {"machine": machine.describe(), "settings": {k: str(v) for k, v in vars(args).items() if k != "json"}}
     print(f"{report['machine']['cpu']}, {report['machine']['cores']} cores, {report['machine']['versions']}")
     if args.sweep:
         report |= bench_sweep(args, weights)
