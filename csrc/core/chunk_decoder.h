@@ -34,7 +34,6 @@ class ChunkDecoder {
   static constexpr int kSliceRows = 32;    // rows decoded from a padded copy before its end is checked
   static constexpr int kWeightRows = 128;  // rows decoded before they become weights: they are still in the nearest cache
   static constexpr int64_t kLoadSlack = 64;
-  static constexpr int64_t kRowBytes = 2 * format::kLanes;  // that a row takes at most
 
   // A chunk that is being decoded.
   struct Slot {

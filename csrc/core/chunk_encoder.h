@@ -56,7 +56,6 @@ class ChunkEncoder {
 
  private:
   static constexpr int kMaxStreams = EncodeScratch::kMaxStreams;
-  static constexpr int64_t kRowBytes = 2 * format::kLanes;  // that a row takes at most
   using Slot = EncodeScratch::Slot;
 
   Status index_symbols(const void* symbols, int64_t n, Slot* slot);

@@ -19,6 +19,12 @@ ANS_HD uint32_t raw_value_at(const uint8_t* end, int64_t position, int bits) {
   return two_words << position % format::kWordBits >> (32 - bits);
 }
 
+// Whether zeros fill the rest of the word in which a string of `size` bits ends.
+ANS_HD bool zeros_follow(const uint8_t* end, int64_t size) {
+  const int rest = int(-size & (format::kWordBits - 1));
+  return rest == 0 || raw_value_at(end, size, rest) == 0;
+}
+
 // Hands out raw values in order. One that does not fit between `begin` and `end` is 0, and bytes() says so. 2 bytes before `begin` must be readable.
 class RawReader {
  public:
@@ -33,10 +39,7 @@ class RawReader {
   // What the values so far take; more than there is if one did not fit.
   int64_t bytes() const { return (position_ + format::kWordBits - 1) / format::kWordBits * 2; }
   // Whether the bits behind the last value, up to a whole word, are 0; to be asked only if all values fitted.
-  bool zero_padding() const {
-    const int rest = int(-position_ & (format::kWordBits - 1));
-    return rest == 0 || raw_value_at(end_, position_, rest) == 0;
-  }
+  bool zero_padding() const { return zeros_follow(end_, position_); }
 
  private:
   const uint8_t* end_ = nullptr;
@@ -48,21 +51,20 @@ class RawReader {
 inline uint8_t* write_raw_values(const uint16_t* raw, int64_t count, int raw_bits, uint8_t* end) {
   uint32_t open = 0;  // its highest bits are the last word, not yet full
   int filled = 0;
+  auto put_word = [&] {
+    const uint16_t word = uint16_t(open >> format::kWordBits);
+    end -= sizeof word;
+    std::memcpy(end, &word, sizeof word);
+  };
   for (int64_t i = 0; i < count; ++i) {
     open |= uint32_t(raw[i]) << (32 - raw_bits - filled);
     filled += raw_bits;
     if (filled < format::kWordBits) continue;
-    end -= 2;
-    const uint16_t word = uint16_t(open >> format::kWordBits);
-    std::memcpy(end, &word, sizeof word);
+    put_word();
     open <<= format::kWordBits;
     filled -= format::kWordBits;
   }
-  if (filled > 0) {
-    end -= 2;
-    const uint16_t word = uint16_t(open >> format::kWordBits);
-    std::memcpy(end, &word, sizeof word);
-  }
+  if (filled > 0) put_word();
   return end;
 }
 

@@ -8,6 +8,8 @@
 
 namespace ans::core {
 
+constexpr int64_t kRowBytes = 2 * format::kLanes;  // a word for every lane: more, no row takes
+
 struct DecodeStream {
   const DecodeTable* table;
   uint32_t* state;       // [32]

@@ -67,11 +67,10 @@ ANS_INLINE Status decode_chunk_rows(const WarpTable& table, const WarpChunk& chu
   if (full < chunk.symbols) row(full + W::lane(), full + W::lane() < chunk.symbols);
   L::store(state, x[0]);
 
-  const int64_t raw_bits = escapes * table.raw_bits, used = words[0].taken() + raw_words(escapes, table.raw_bits);
+  const int64_t used = words[0].taken() + raw_words(escapes, table.raw_bits);
   if (used > words_there) return Status::kWordsExhausted;
   if (used < words_there) return Status::kWordsLeft;
-  const int padding = int(-raw_bits & (format::kWordBits - 1));
-  return padding == 0 || raw_value_at(chunk.end, raw_bits, padding) == 0 ? Status::kOk : Status::kNonzeroPadding;
+  return zeros_follow(chunk.end, escapes * table.raw_bits) ? Status::kOk : Status::kNonzeroPadding;
 }
 
 }  // namespace ANS_TARGET
