@@ -10,6 +10,7 @@ Environment:
 ANS_CUDA     auto (default): build _C_cuda if there is an nvcc that fits the installed torch; 1: fail without; 0: never
 ANS_GENCODE  nvcc's -gencode options, space-separated; sm_80 is the oldest that compiles
 ANS_WERROR   0: compiler warnings are not errors
+ANS_EMULATED_GPU  1: instead of these, build the library that runs the CUDA kernels on the host, for the tests (tests/emulated_gpu)
 """
 
 from __future__ import annotations
@@ -118,8 +119,20 @@ class BuildExtension(cpp_extension.BuildExtension):
         super().build_extension(ext)
 
 
+def emulated_gpu(sources: dict[str, list[str]]) -> Extension:
+    """The CUDA operators of the package, with the GPU of tests/emulated_gpu."""
+    kernels = [f"tests/emulated_gpu/{Path(path).stem}.cpp" for path in sources["cuda"]]
+    operators = [path for path in sources["torch_cuda"] if not path.endswith("module_cuda.cpp")]
+    library = extension("_emulated_gpu", sources["core"] + kernels + operators, cuda=False)
+    library.include_dirs.insert(0, str(ROOT / "tests" / "emulated_gpu"))
+    library.extra_compile_args["cxx"].append("-DANS_EMULATED_GPU")
+    return library
+
+
 def extensions() -> list[Extension]:
     sources = read_sources()
+    if os.environ.get("ANS_EMULATED_GPU") == "1":
+        return [emulated_gpu(sources)]
     result = [extension("_C", sources["core"] + sources["cpu"] + sources["torch"], cuda=False)]
     if wants_cuda():
         result.append(extension("_C_cuda", sources["core"] + sources["cuda"] + sources["torch_cuda"], cuda=True))

@@ -1,5 +1,5 @@
 // Decoding: a warp for the rows of a chunk, then a thread for its tail.
-#include "cuda/device_warp.cuh"
+#include "cuda/device.cuh"
 #include "cuda/launch.h"
 
 #include "core/quantize_arithmetic.h"
@@ -14,24 +14,21 @@ using core::DecodeTable;
 using core::WarpBlock;
 using core::WarpJob;
 using core::WarpWeights;
-namespace warp = core::target_cuda;
+namespace warp = core::ANS_TARGET;
 
-constexpr int kThreads = 32 * kDecodeWarps;
-constexpr int kTailThreads = 64;  // few: a tail is long, and so many multiprocessors share the work
-
-__device__ const DecodeTable& table_at(const uint8_t* tables, int t) { return *reinterpret_cast<const DecodeTable*>(tables + t * core::kWarpTableBytes); }
+ANS_INLINE const DecodeTable& table_at(const uint8_t* tables, int t) { return *reinterpret_cast<const DecodeTable*>(tables + t * core::kWarpTableBytes); }
 
 // The first error of a stream stays.
-__device__ void report(uint32_t* status, int stream, core::Status s) {
-  if (s != core::Status::kOk) atomicCAS(&status[stream], 0u, static_cast<uint32_t>(s));
+ANS_INLINE void report(uint32_t* status, int stream, core::Status s) {
+  if (s != core::Status::kOk) set_if_zero(&status[stream], static_cast<uint32_t>(s));
 }
 
 // Where a job's symbols go: number i of them, of the value `symbol`.
 template <class Out>
 struct SymbolSink {
   Out* out;
-  __device__ SymbolSink(const WarpJob& job, const WarpWeights*) : out(static_cast<Out*>(job.out)) {}
-  __device__ void operator()(int64_t i, int32_t symbol) { out[i] = static_cast<Out>(symbol); }
+  ANS_INLINE SymbolSink(const WarpJob& job, const WarpWeights*) : out(static_cast<Out*>(job.out)) {}
+  ANS_INLINE void operator()(int64_t i, int32_t symbol) { out[i] = static_cast<Out>(symbol); }
 };
 
 // As weights. A lane's symbols come in ascending order, so that its row moves on without a division.
@@ -42,12 +39,12 @@ struct WeightSink {
   const int64_t element;
   int64_t row, row_end;
   float scale;
-  __device__ WeightSink(const WarpJob& job, const WarpWeights* weights) : to(weights[job.stream]), exponent(*to.exponent), element(job.element) {
+  ANS_INLINE WeightSink(const WarpJob& job, const WarpWeights* weights) : to(weights[job.stream]), exponent(*to.exponent), element(job.element) {
     row = element / to.columns;
     row_end = (row + 1) * to.columns;
     scale = core::unpack_scale(to.scale[row], exponent);
   }
-  __device__ void operator()(int64_t i, int32_t symbol) {
+  ANS_INLINE void operator()(int64_t i, int32_t symbol) {
     const int64_t at = element + i;
     if (at >= row_end) {
       row = at / to.columns;
@@ -58,29 +55,36 @@ struct WeightSink {
   }
 };
 
+// The rows of every wide chunk: a warp each.
 template <class Sink>
-__global__ void __launch_bounds__(kThreads) rows_kernel(const WarpBlock* blocks, const WarpJob* jobs, const uint8_t* tables, const WarpWeights* weights, uint32_t* states,
-                                                        uint32_t* status) {
-  __shared__ uint32_t slots[format::kSlots];
-  __shared__ uint32_t rings[kDecodeWarps][warp::WarpWords<DeviceWarp>::kRingWords / 2];
-  const WarpBlock block = blocks[blockIdx.x];
-  const DecodeTable& table = table_at(tables, block.table);
-  for (uint32_t s = threadIdx.x; s < format::kSlots; s += kThreads) slots[s] = core::slot_entry(table, s);
-  __syncthreads();
-  const int w = threadIdx.x / 32;
-  if (w >= block.jobs) return;
-  const int number = block.first_job + w;
-  const WarpJob job = jobs[number];
-  if (job.tail == job.symbols) return;  // a narrow chunk has no rows
-  Sink sink(job, weights);
-  const warp::WarpTable in{slots, table.first_value, table.escape_index, table.raw_bits, table.first_value + table.raw_offset};
-  const core::Status s = warp::decode_chunk_rows<DeviceWarp, true>(in, {job.begin, job.end, job.symbols - job.tail}, reinterpret_cast<uint16_t*>(rings[w]),
-                                                                   states + int64_t{32} * number, sink);
-  if (DeviceWarp::lane() == 0) report(status, job.stream, s);
-}
+struct DecodeRows {
+  static constexpr int kThreads = 32 * kDecodeWarps;
+  struct Shared {
+    uint32_t slots[format::kSlots];
+    uint32_t rings[kDecodeWarps][warp::WarpWords<Warp>::kRingWords / 2];
+  };
+  DecodeLaunch d;
+
+  ANS_INLINE void operator()(Shared& shared) const {
+    const WarpBlock block = d.blocks[Block::number()];
+    const DecodeTable& table = table_at(d.tables, block.table);
+    for (uint32_t s = uint32_t(Block::thread()); s < uint32_t(format::kSlots); s += kThreads) shared.slots[s] = core::slot_entry(table, s);
+    Block::sync();
+    const int w = Block::thread() / 32;
+    if (w >= block.jobs) return;
+    const int number = block.first_job + w;
+    const WarpJob job = d.jobs[number];
+    if (job.tail == job.symbols) return;  // a narrow chunk has no rows
+    Sink sink(job, d.weights);
+    const warp::WarpTable in{shared.slots, table.first_value, table.escape_index, table.raw_bits, table.first_value + table.raw_offset};
+    const core::Status s = warp::decode_chunk_rows<Warp, true>(in, {job.begin, job.end, job.symbols - job.tail}, reinterpret_cast<uint16_t*>(shared.rings[w]),
+                                                               d.states + int64_t{32} * number, sink);
+    if (Warp::lane() == 0) report(d.status, job.stream, s);
+  }
+};
 
 template <int kBuckets, class Sink>
-__device__ core::Status tail_of(const DecodeTable& table, const WarpJob& job, const uint32_t* state, Sink& sink, bool is_signed) {
+ANS_INLINE core::Status tail_of(const DecodeTable& table, const WarpJob& job, const uint32_t* state, Sink& sink, bool is_signed) {
   const int64_t first = job.symbols - job.tail;
   auto put = [&](int i, uint32_t symbol) {  // mod 2^16
     const int32_t value = table.symbol_bytes == 2 ? int32_t(int16_t(symbol)) : is_signed ? int32_t(int8_t(symbol)) : int32_t(uint8_t(symbol));
@@ -90,45 +94,49 @@ __device__ core::Status tail_of(const DecodeTable& table, const WarpJob& job, co
   return core::decode_tail<kBuckets>(table, core::StatePieces{state}, job.tail, put);
 }
 
+// The tail of every chunk: a thread each.
 template <class Sink>
-__global__ void __launch_bounds__(kTailThreads) tails_kernel(const int32_t* table_of_job, const WarpJob* jobs, int64_t job_count, const uint8_t* tables, const WarpWeights* weights,
-                                                             bool is_signed, const uint32_t* states, uint32_t* status) {
-  const int64_t number = int64_t{blockIdx.x} * kTailThreads + threadIdx.x;
-  if (number >= job_count) return;
-  const WarpJob job = jobs[number];
-  if (status[job.stream] != 0) return;  // its states may be none
-  const DecodeTable& table = table_at(tables, table_of_job[number]);
-  Sink sink(job, weights);
-  const uint32_t* state = states + 32 * number;
-  const core::Status s = table.buckets == 64    ? tail_of<64>(table, job, state, sink, is_signed)
-                         : table.buckets == 128 ? tail_of<128>(table, job, state, sink, is_signed)
-                                                : tail_of<256>(table, job, state, sink, is_signed);
-  report(status, job.stream, s);
-}
+struct DecodeTails {
+  static constexpr int kThreads = 64;  // few: a tail is long, and so many multiprocessors share the work
+  struct Shared {};
+  DecodeLaunch d;
+  bool is_signed;
+
+  ANS_INLINE void operator()(Shared&) const {
+    const int64_t number = Block::number() * kThreads + Block::thread();
+    if (number >= d.job_count) return;
+    const WarpJob job = d.jobs[number];
+    if (d.status[job.stream] != 0) return;  // its states may be none
+    const DecodeTable& table = table_at(d.tables, d.table_of_job[number]);
+    Sink sink(job, d.weights);
+    const uint32_t* state = d.states + 32 * number;
+    const core::Status s = table.buckets == 64    ? tail_of<64>(table, job, state, sink, is_signed)
+                           : table.buckets == 128 ? tail_of<128>(table, job, state, sink, is_signed)
+                                                  : tail_of<256>(table, job, state, sink, is_signed);
+    report(d.status, job.stream, s);
+  }
+};
 
 template <class Sink>
-cudaError_t launch(const DecodeLaunch& d, bool is_signed, cudaStream_t stream) {
-  if (d.job_count == 0) return cudaSuccess;
-  rows_kernel<Sink><<<static_cast<unsigned>(d.block_count), kThreads, 0, stream>>>(d.blocks, d.jobs, d.tables, d.weights, d.states, d.status);
-  if (const cudaError_t e = cudaGetLastError(); e != cudaSuccess) return e;
-  const int64_t grid = (d.job_count - 1) / kTailThreads + 1;
-  tails_kernel<Sink><<<static_cast<unsigned>(grid), kTailThreads, 0, stream>>>(d.table_of_job, d.jobs, d.job_count, d.tables, d.weights, is_signed, d.states, d.status);
-  return cudaGetLastError();
+cudaError_t launch_both(const DecodeLaunch& d, bool is_signed, cudaStream_t stream) {
+  if (const cudaError_t e = launch(DecodeRows<Sink>{d}, d.block_count, stream); e != cudaSuccess) return e;
+  using Tails = DecodeTails<Sink>;
+  return launch(Tails{d, is_signed}, blocks_for(d.job_count, Tails::kThreads), stream);
 }
 
 }  // namespace
 
 cudaError_t decode(const DecodeLaunch& d, SymbolType type, cudaStream_t stream) {
-  if (type == SymbolType::kI16) return launch<SymbolSink<uint16_t>>(d, true, stream);
-  return launch<SymbolSink<uint8_t>>(d, type == SymbolType::kI8, stream);
+  if (type == SymbolType::kI16) return launch_both<SymbolSink<uint16_t>>(d, true, stream);
+  return launch_both<SymbolSink<uint8_t>>(d, type == SymbolType::kI8, stream);
 }
 
 cudaError_t decode_dequantize(const DecodeLaunch& d, SymbolType type, FloatType weight_type, cudaStream_t stream) {
   const bool is_signed = type != SymbolType::kU8;
   switch (weight_type) {
-    case FloatType::kFloat32: return launch<WeightSink<float>>(d, is_signed, stream);
-    case FloatType::kBFloat16: return launch<WeightSink<BFloat16>>(d, is_signed, stream);
-    case FloatType::kFloat16: return launch<WeightSink<Float16>>(d, is_signed, stream);
+    case FloatType::kFloat32: return launch_both<WeightSink<float>>(d, is_signed, stream);
+    case FloatType::kBFloat16: return launch_both<WeightSink<BFloat16>>(d, is_signed, stream);
+    case FloatType::kFloat16: return launch_both<WeightSink<Float16>>(d, is_signed, stream);
   }
   return cudaErrorInvalidValue;
 }

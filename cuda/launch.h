@@ -1,9 +1,9 @@
 // Launchers of the CUDA kernels. No torch here and no device code, so a .cpp may include it.
 //
-// Conventions: every pointer is a device pointer unless it is named *_host or says otherwise; arrays are contiguous; sizes are
-// int64_t; work is queued on `stream` and not waited for; the result is the launch's error. An empty array is legal and
-// launches nothing that reads it. What a kernel finds wrong with its data it ORs into `*status`, one 32-bit word that the
-// caller has zeroed and reads after synchronizing.
+// Conventions: every pointer is a device pointer unless it is said to be a host variable; arrays are contiguous; sizes are
+// int64_t; work is queued on `stream` and not waited for; the result is the launch's error. What is empty is legal and
+// launches nothing. Most launchers do any number of arrays at once: a job says what to do with one, and where its items (rows, tiles, blocks) begin among those of all, in ascending order (`first`).
+// `status` has a 32-bit word for every job, zeroed by the caller: it becomes a core::Status, that of the first error found.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -11,7 +11,9 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/coder_tables.h"
 #include "core/float_formats.h"
+#include "core/status.h"
 #include "core/warp_jobs.h"
 #include "format/bitstream.h"
 
@@ -21,45 +23,102 @@ using core::Float16;
 using core::FloatType;
 using format::SymbolType;
 
-enum Status : uint32_t {
-  kStatusNotFinite = 1,          // a weight is NaN or infinite
-  kStatusContextOutOfRange = 2,  // a context is not below num_contexts
-  kStatusBadScale = 4,           // a row scale is negative, NaN or infinite
-};
-
 // ---- cuda/histogram.cu ----
 
-// counts[symbol_values(type)] = how often each value occurs in symbols[numel]; bin 0 is the lowest value of the type.
+// counts[256] = how often each value occurs in symbols[numel] of a type of one byte; bin 0 is the lowest value of the type.
 // CUB's two phases: with scratch null, sets *scratch_bytes (a host variable) and launches nothing.
-cudaError_t histogram(void* scratch, size_t* scratch_bytes, const void* symbols, SymbolType type, int64_t numel,
-                      int64_t* counts, cudaStream_t stream);
+cudaError_t byte_histogram(void* scratch, size_t* scratch_bytes, const void* symbols, SymbolType type, int64_t numel, int64_t* counts, cudaStream_t stream);
 
-// counts[num_contexts][symbol_values(type)], symbol i being counted in histogram contexts[i]; num_contexts is 1 ... 256.
-cudaError_t histogram_by_context(const void* symbols, SymbolType type, const uint8_t* contexts, int64_t numel,
-                                 int64_t num_contexts, int64_t* counts, uint32_t* status, cudaStream_t stream);
+struct HistogramJob {
+  const void* symbols;
+  const uint8_t* contexts;  // of every symbol; null: all are 0
+  int64_t numel;
+  int64_t* counts;          // [num_contexts][symbol_values(type)], zeroed by the caller
+  int64_t first, blocks;    // histogram_blocks(numel)
+  int num_contexts;         // 1 … 256
+  int lowest, bins;         // symbol_min(type), symbol_values(type)
+  SymbolType type;
+};
+int64_t histogram_blocks(int64_t numel);
+// kInvalidArgument: a context is not below num_contexts.
+cudaError_t histograms(const HistogramJob* jobs, int count, int64_t blocks, uint32_t* status, cudaStream_t stream);
 
 // ---- cuda/quantize.cu: core/quantize_arithmetic.h says what is computed ----
 
-// row_scale[rows] from weight[rows][columns]; clip_sigmas is positive, or core::kClipAbsmax.
-cudaError_t row_scale(const void* weight, FloatType type, int64_t rows, int64_t columns, int bits, double clip_sigmas,
-                      float* row_scale, uint32_t* status, cudaStream_t stream);
+// row_scale[rows] from weight[rows][columns]; `first` counts rows; clip_sigmas is positive, or core::kClipAbsmax. kNotFinite: a weight is NaN or infinite.
+struct RowScaleJob {
+  const void* weight;
+  float* row_scale;
+  int64_t columns, first;
+  FloatType type;
+};
+cudaError_t row_scales(const RowScaleJob* jobs, int count, int64_t rows, int bits, double clip_sigmas, uint32_t* status, cudaStream_t stream);
 
-// scale[rows] and exponent[1] from row_scale[rows]; scratch is kPackScaleScratchBytes.
+// scale[rows] and exponent[1] from row_scale[rows]; `first` counts rows; scratch is kPackScaleScratchBytes for every job. kNotFinite: a row scale is negative, NaN or infinite.
 constexpr size_t kPackScaleScratchBytes = 8;
-cudaError_t pack_scale(const float* row_scale, int64_t rows, void* scratch, Float16* scale, int32_t* exponent,
-                       uint32_t* status, cudaStream_t stream);
+struct PackScaleJob {
+  const float* row_scale;
+  Float16* scale;
+  int32_t* exponent;
+  int64_t first;
+};
+cudaError_t pack_scales(const PackScaleJob* jobs, int count, int64_t rows, void* scratch, uint32_t* status, cudaStream_t stream);
 
-// symbols[rows][columns] from weight[rows][columns], scale[rows] and exponent[1].
-cudaError_t quantize_rows(const void* weight, FloatType type, int64_t rows, int64_t columns, const Float16* scale,
-                          const int32_t* exponent, int bits, int8_t* symbols, uint32_t* status, cudaStream_t stream);
+// symbols[numel] from weight[numel], scale[numel / columns] and exponent[1]; `first` counts tiles: quantize_tiles(numel). kNotFinite: a weight is NaN or infinite.
+struct QuantizeJob {
+  const void* weight;
+  const Float16* scale;
+  const int32_t* exponent;
+  int8_t* symbols;
+  int64_t numel, columns, first;
+  FloatType type;
+};
+int64_t quantize_tiles(int64_t numel);
+cudaError_t quantize_rows(const QuantizeJob* jobs, int count, int64_t tiles, int bits, uint32_t* status, cudaStream_t stream);
 
 // weight[rows][columns] = symbols[rows][columns] * scale[rows] * 2^exponent[0], rounded to `type`.
-cudaError_t dequantize(const void* symbols, SymbolType symbol_type, int64_t rows, int64_t columns, const Float16* scale,
-                       const int32_t* exponent, void* weight, FloatType type, cudaStream_t stream);
+cudaError_t dequantize(const void* symbols, SymbolType symbol_type, int64_t rows, int64_t columns, const Float16* scale, const int32_t* exponent, void* weight, FloatType type,
+                       cudaStream_t stream);
+
+// ---- cuda/encode.cu ----
+
+constexpr int kEncodeWarps = 4;  // of a block
+
+// All arrays are in device memory; those of a chunk are by job. What is scratch or a result is for the kernels to fill.
+struct EncodeLaunch {
+  const core::WarpBlock* blocks;  // plan_blocks(…, kEncodeWarps)
+  int64_t block_count;
+  const core::EncodeJob* jobs;  // by table; the chunks of a stream one after another
+  int64_t job_count;
+  const core::EncodeTable* tables;
+  const uint16_t* mantissa_logs;  // core::mantissa_logs()
+  uint16_t* costs;                // scratch, [jobs][32]
+  uint32_t* states;               // scratch, [jobs][32]
+  int64_t* escapes;               // scratch, [jobs]
+  int64_t* room;                  // of encode_costs(): words that a chunk may take; [jobs], and a 0
+  const int64_t* room_begin;      // prefix sums of `room`
+  uint16_t* scratch;              // as many words as these add up to; 4-byte aligned
+  int32_t* entries;               // of encode_chunks(): the chunk directory, [jobs][2]
+  int64_t* words;                 // of encode_chunks(): the same words again; [jobs], and a 0
+  const int64_t* words_begin;     // prefix sums of `words`
+  uint32_t* status;               // of every stream: 0, or a core::Status
+};
+
+// In this order; between them prefix_sums() of room and of words.
+cudaError_t encode_costs(const EncodeLaunch& launch, cudaStream_t stream);
+cudaError_t encode_chunks(const EncodeLaunch& launch, cudaStream_t stream);
+// The chunks of stream i one after another, from places[i].to on.
+cudaError_t place_chunks(const EncodeLaunch& launch, const core::EncodedPlace* places, cudaStream_t stream);
+
+// sums[i] = values[0] + … + values[i - 1], i < count. CUB's two phases: with scratch null, sets *scratch_bytes (a host variable) and launches nothing.
+cudaError_t prefix_sums(void* scratch, size_t* scratch_bytes, const int64_t* values, int64_t* sums, int64_t count, cudaStream_t stream);
+
+// Does all these copies.
+cudaError_t copy_all(const core::CopyJob* jobs, int64_t count, cudaStream_t stream);
 
 // ---- cuda/decode.cu ----
 
-constexpr int kDecodeWarps = 8;  // of a block
+constexpr int kDecodeWarps = 4;  // of a block
 
 // All arrays are in device memory.
 struct DecodeLaunch {

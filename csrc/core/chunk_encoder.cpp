@@ -1,7 +1,10 @@
 #include "core/chunk_encoder.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
+
+#include "core/log2_table.h"
 
 namespace ans::core {
 namespace {
@@ -22,25 +25,15 @@ void ChunkEncoder::make_room(Slot* slot, int64_t bytes) {
 }
 
 void ChunkEncoder::encode_narrow(int64_t n, Slot* slot) {
-  tail_.reset(table_);
-  const uint16_t* raw = raw_of(*slot) + slot->escapes;
-  for (int64_t i = n; i-- > 0;) {
-    const uint8_t index = slot->index.data()[i];
-    tail_.push(index, int(index) == table_.escape_index ? *--raw : uint16_t(0));
-  }
-  const int words = (tail_.bits() + format::kWordBits - 1) / format::kWordBits;
+  TailEncoder tail;
+  uint16_t* const end = narrow_words_ + kNarrowWords;
+  tail.reset(table_, end);
+  Indexed symbols = indexed(*slot);
+  push_backwards(tail, symbols, n, table_.escape_index);
+  const int words = tail.finish();
   make_room(slot, 2 * words);
   slot->next -= 2 * words;
-  const uint32_t y = tail_.state();
-  const int y_words = words - tail_.word_count();
-  uint8_t* p = slot->next;
-  auto put = [&](uint32_t w) {
-    *p++ = uint8_t(w);
-    *p++ = uint8_t(w >> 8);
-  };
-  if (y_words > 1) put(y >> 16);
-  put(y & 0xFFFF);
-  for (int i = tail_.word_count(); i-- > 0;) put(tail_.word(i));
+  std::memcpy(slot->next, end - words, size_t(2 * words));  // little-endian, as all hosts here
   slot->entry = {words, int32_t(n)};
 }
 
@@ -111,7 +104,7 @@ Status ChunkEncoder::encode(const void* symbols, int64_t numel, int64_t chunk_sy
     const int64_t group = begin + (end - begin) * g / groups;
     const int count = int(begin + (end - begin) * (g + 1) / groups - group);
     Slot* wide[kMaxStreams];
-    SeedChooser* choosers[kMaxStreams];
+    SeedChooser<Indexed>* choosers[kMaxStreams];
     int wides = 0;
     for (int s = 0; s < count; ++s) {
       Slot& slot = slots_[s];
@@ -121,7 +114,7 @@ Status ChunkEncoder::encode(const void* symbols, int64_t numel, int64_t chunk_sy
       if (n <= format::kMaxTail) {
         encode_narrow(n, &slot);
       } else {
-        choosers_[wides].begin(table_, slot.index.data(), raw_of(slot) + slot.escapes, n, slot.cost);
+        choosers_[wides].begin(table_, indexed(slot), n, slot.cost, {mantissa_logs().data()}, tail_words_[wides]);
         choosers[wides] = &choosers_[wides];
         wide[wides++] = &slot;
       }

@@ -67,8 +67,18 @@ class ChunkEncoder {
 
   const RowCoder& coder_;
   const EncodeTable& table_;
-  TailEncoder tail_;  // of a narrow chunk
-  SeedChooser choosers_[kMaxStreams];
+  // Symbols as index_symbols() leaves them.
+  struct Indexed {
+    const uint8_t* indices;
+    const uint16_t* raw;  // the end of the raw values
+    uint8_t index(int64_t i) const { return indices[i]; }
+    uint16_t take_raw(int64_t) { return *--raw; }
+  };
+  static Indexed indexed(const Slot& slot) { return {slot.index.data(), raw_of(slot) + slot.escapes}; }
+
+  uint16_t narrow_words_[kNarrowWords];
+  uint16_t tail_words_[kMaxStreams][kSeedTailWords];
+  SeedChooser<Indexed> choosers_[kMaxStreams];
   Slot* slots_;
   std::vector<ByteBuffer>& spare_;
 };

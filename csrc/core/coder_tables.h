@@ -87,6 +87,16 @@ struct alignas(64) EncodeTable {
   int64_t expected_bytes(int64_t n) const { return n / 8 * (int64_t(mean_cost) + 4096 / 8) / 4096; }
 };
 
+// Everything about a symbol in one look-up: its index (0 for one that can not be coded), marks, its cost << 16. By u = symbol - first_value (mod 256), and in [kOtherSymbol] for
+// 16-bit symbols that no index stands for.
+constexpr int kOtherSymbol = 256;
+constexpr uint32_t kEscapedMark = 1u << 8, kInvalidMark = 1u << 9;
+ANS_HD uint32_t symbol_entry(const EncodeTable& t, uint32_t u) {
+  const int index = u < kOtherSymbol ? t.index_of[u] : t.escape_index;
+  if (index < 0 || index == t.invalid_index) return kInvalidMark;
+  return uint32_t(index) | (index == t.escape_index ? kEscapedMark : 0) | uint32_t(t.cost[index]) << 16;
+}
+
 // A float a little below 1 / freq: for x < freq * 2^20, the product of x as a float with it, rounded down, is x / freq rounded down or one less. Rounding, whichever
 // way, makes the product larger or smaller by less than 3 * 2^-23 of itself, so it is below x / freq, and by less than 2^20 * (2^-21 + 3 * 2^-23) < 1.
 inline float inverse_below(uint32_t freq) { return (1.0f - 0x1p-21f) / float(freq); }

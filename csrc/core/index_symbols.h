@@ -10,27 +10,21 @@ namespace ANS_TARGET {
 // Processes symbols [begin, n); lanes and rows as in the whole chunk.
 template <class In>
 void index_symbols_from(const EncodeTable& t, const In* symbols, int64_t begin, int64_t n, uint8_t* index, uint16_t* raw, uint16_t* cost, IndexResult* result) {
-  // Everything about a symbol in one look-up: index, marks, cost << 16.
-  constexpr uint32_t kEscaped = 1u << 8, kInvalid = 1u << 9;
-  uint32_t entry[257];
-  auto describe = [&](uint8_t k) {
-    return uint32_t(k) | (int(k) == t.escape_index ? kEscaped : 0) | (int(k) == t.invalid_index ? kInvalid : 0) | uint32_t(t.cost[k]) << 16;
-  };
-  for (int u = 0; u < 256; ++u) entry[u] = describe(t.index_of[u]);
-  entry[256] = t.escape_index >= 0 ? describe(uint8_t(t.escape_index)) : kInvalid;  // 16-bit symbols that no index stands for
+  uint32_t entry[kOtherSymbol + 1];
+  for (int u = 0; u <= kOtherSymbol; ++u) entry[u] = symbol_entry(t, u);
 
   for (int64_t row = begin; row < n; row += format::kLanes) {  // `begin` is the beginning of a row
     const int lanes = int(n - row < format::kLanes ? n - row : format::kLanes);
     uint32_t marks = 0;
     for (int l = 0; l < lanes; ++l) {
       const uint32_t u = In(symbols[row + l] - In(t.first_value));
-      const uint32_t e = entry[sizeof(In) == 1 || u < 256 ? u : 256];
+      const uint32_t e = entry[sizeof(In) == 1 || u < kOtherSymbol ? u : kOtherSymbol];
       index[row + l] = uint8_t(e);
       cost[l] = uint16_t(cost[l] + (e >> 16));
       marks |= e;
     }
-    result->invalid |= (marks & kInvalid) != 0;
-    if ((marks & kEscaped) == 0) continue;
+    result->invalid |= (marks & kInvalidMark) != 0;
+    if ((marks & kEscapedMark) == 0) continue;
     for (int l = 0; l < lanes; ++l) {  // without a branch, which might be as good as random
       const uint16_t value = uint16_t(In(symbols[row + l] - In(t.raw_min)));
       const bool escaped = int(index[row + l]) == t.escape_index;

@@ -23,8 +23,10 @@ struct Lanes32 {
     State first_value, escape;
   };
   struct Encoder {
-    explicit Encoder(const EncodeTable& t) : table(t) {}
-    const EncodeTable& table;
+    explicit Encoder(const EncodeTable& t) : Encoder(t.packed, t.reciprocal, t.slot_of) {}
+    ANS_INLINE Encoder(const uint32_t* packed_in, const uint32_t* reciprocal_in, const uint16_t* slot_of_in) : packed(packed_in), reciprocal(reciprocal_in), slot_of(slot_of_in) {}
+    const uint32_t *packed, *reciprocal;
+    const uint16_t* slot_of;
   };
 
   ANS_INLINE static State load(const uint32_t* p) { return V::load(p); }
@@ -55,20 +57,19 @@ struct Lanes32 {
   }
   template <bool kPartial>
   ANS_INLINE static void push_one(const Encoder& e, State& x, const Index& index, const Mask& on, uint8_t*& words) {
-    const EncodeTable& t = e.table;
-    const State packed = V::gather(t.packed, index), low12 = V::set1(0xFFF);
+    const State packed = V::gather(e.packed, index), low12 = V::set1(0xFFF);
     const State freq = V::and_(packed, low12);
     Mask full = V::ge(x, V::template shl<20>(freq));
     if constexpr (kPartial) full = V::both(full, on);
     V::spill(x, full, words);
     // x < freq * 2^20: the rounded-down reciprocal gives the quotient or one less.
-    State quotient = V::shr_var(V::mulhi(x, V::gather(t.reciprocal, index)), V::template shr<24>(packed));
+    State quotient = V::shr_var(V::mulhi(x, V::gather(e.reciprocal, index)), V::template shr<24>(packed));
     State rest = V::sub(x, V::mul(quotient, freq));
     const Mask low = V::ge(rest, freq);
     quotient = V::select(low, V::add(quotient, V::set1(1)), quotient);
     rest = V::select(low, V::sub(rest, freq), rest);
     if constexpr (kPartial) rest = V::select(on, rest, V::set1(0));  // idle lanes may hold anything: keep the look-up in bounds
-    const State slot = V::gather16(t.slot_of, V::add(V::and_(V::template shr<12>(packed), low12), rest));
+    const State slot = V::gather16(e.slot_of, V::add(V::and_(V::template shr<12>(packed), low12), rest));
     const State next = V::or_(V::template shl<12>(quotient), slot);
     x = kPartial ? V::select(on, next, x) : next;
   }

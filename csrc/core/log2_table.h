@@ -41,4 +41,15 @@ inline uint64_t code_length(int freq) {
   return (uint64_t(format::kProbBits) << kLog2FractionBits) - log2_table()[size_t(freq)];
 }
 
+// log2(1 + m / 2048) * 4096, rounded down, for m in 0 … 2047; for core/seeding.h.
+inline const std::array<uint16_t, format::kSlots / 2>& mantissa_logs() {
+  static const std::array<uint16_t, format::kSlots / 2> logs = [] {
+    constexpr int kFractionBits = 12;
+    std::array<uint16_t, format::kSlots / 2> t{};
+    for (size_t m = 0; m < t.size(); ++m) t[m] = uint16_t((log2_table()[t.size() + m] >> (kLog2FractionBits - kFractionBits)) - ((format::kProbBits - 1) << kFractionBits));
+    return t;
+  }();
+  return logs;
+}
+
 }  // namespace ans::core

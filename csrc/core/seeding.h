@@ -5,11 +5,9 @@
 // chosen such that the state which is written lands just below 2^32; the decoder reads e off the state that it ends with.
 // About 8 bytes per chunk remain of 96, for any kind of symbols, and nothing outside the chunk is needed to decode it.
 #pragma once
-#include <algorithm>
 #include <cstdint>
-#include <cstring>
 
-#include "core/log2_table.h"
+#include "core/host_device.h"
 #include "core/tail_encoder.h"
 
 namespace ans::core {
@@ -20,17 +18,23 @@ constexpr int kCostFraction = 12;
 // Room left below 2^32 for what the estimate gets wrong after this many rows: too much of it costs bits, an overflow a word. Rounding in the coder makes a
 // lane longer by 1/65536 bit per row, and a random walk with a deviation of 0.0066 bits per square root of rows (measured on int6 weights) shifts it; the best
 // room is where an overflow has a probability of one in 16 at the upper edge, 1.53 deviations.
-inline uint16_t seed_margin(int64_t rows) {
+ANS_HD uint16_t seed_margin(int64_t rows) {
   int64_t root = 0;
   while ((root + 1) * (root + 1) <= rows) ++root;
   return uint16_t(41 * root + rows / 16);
 }
 
 // The e in 16 … 31 for a lane whose symbols cost `cost`: e + cost is (mod 16) the whole bits below 15 less the margin; the payload adds up to one more.
-inline int seed_exponent(uint16_t cost, uint16_t margin) {
+ANS_HD int seed_exponent(uint16_t cost, uint16_t margin) {
   const uint16_t target = uint16_t((15 << kCostFraction) - margin);
   return format::kWordBits + (uint16_t(target - cost) >> kCostFraction);
 }
+
+// log2 of 1.mantissa, of kMantissaBits bits, in units of 1 / 2^kCostFraction, rounded down: [1 << kMantissaBits], from core/log2_table.h.
+constexpr int kMantissaBits = format::kProbBits - 1;
+struct MantissaLogs {
+  const uint16_t* of;
+};
 
 struct Seeds {
   int tail;                        // symbols in the tail
@@ -41,19 +45,19 @@ struct Seeds {
 // The tail bits, read backwards: bit 0 is the last. Before the first there are zeros.
 class ReversedTail {
  public:
-  ReversedTail(uint32_t y, const TailEncoder& tail, int words) : size_(bit_length(y) + format::kWordBits * words) {
-    const int used = std::min(words, kWords - 4);  // never less than `words`: see fine_step()
+  ANS_HD ReversedTail(uint32_t y, const TailEncoder& tail, int words) : size_(32 - leading_zero_bits(y) + format::kWordBits * words) {
+    const int used = words < kWords - 4 ? words : kWords - 4;  // never less than `words`: see fine_step()
     for (int i = 0; i < used; ++i) words_[i] = tail.word(i);  // the first word that was spilled is read last
     words_[used] = uint16_t(y);
     words_[used + 1] = uint16_t(y >> 16);
   }
   // Bits [position, position + bits), the one at `position` lowest; bits <= 32, position at most 31 per lane.
-  uint32_t get(int position, int bits) const {
-    uint64_t v;
-    std::memcpy(&v, words_ + position / format::kWordBits, sizeof v);  // little-endian, as all hosts here
+  ANS_HD uint32_t get(int position, int bits) const {
+    const uint16_t* w = words_ + position / format::kWordBits;
+    const uint64_t v = uint64_t(w[0]) | uint64_t(w[1]) << 16 | uint64_t(w[2]) << 32;
     return uint32_t(v >> position % format::kWordBits & ((uint64_t{1} << bits) - 1));
   }
-  int size() const { return size_; }
+  ANS_HD int size() const { return size_; }
 
  private:
   static constexpr int kWords = 2 * format::kLanes + 8;
@@ -63,15 +67,14 @@ class ReversedTail {
 
 // Deals the tail bits to the lanes, the last lane first. Each lane takes one bit more than seed_exponent() says where its payload turns out small enough: that is
 // half a bit a lane on average. False if the lanes have no room for all bits.
-inline bool deal_tail_bits(const ReversedTail& bits, const uint16_t* cost, uint16_t margin, uint32_t* states) {
+ANS_HD bool deal_tail_bits(const ReversedTail& bits, const uint16_t* cost, uint16_t margin, MantissaLogs logs, uint32_t* states) {
   int position = 0;
   for (int lane = format::kLanes - 1; lane >= 0; --lane) {
     int e = seed_exponent(cost[lane], margin);
     const uint32_t payload = bits.get(position, e + 1);
     // Room in bits * 4096 that e + 1 leaves for log2 of 1.payload; the look-up rounds down by less than 1/1000 bit.
     const int room = (16 << kCostFraction) - margin - int(uint16_t(cost[lane] + ((e + 1) << kCostFraction)));
-    const uint32_t mantissa = (1u << (format::kProbBits - 1)) | (payload >> (e + 1 - (format::kProbBits - 1)) & ((1u << (format::kProbBits - 1)) - 1));
-    const int log2_mantissa = int(log2_table()[mantissa] >> (kLog2FractionBits - kCostFraction)) - ((format::kProbBits - 1) << kCostFraction);
+    const int log2_mantissa = logs.of[payload >> (e + 1 - kMantissaBits) & ((1u << kMantissaBits) - 1)];
     e += int(log2_mantissa < room) & int(e < 31);  // no branch: it would be as good as random
     states[lane] = 1u << e | bits.get(position, e);
     position += e;
@@ -85,35 +88,39 @@ constexpr int kExpectedGain = 12;
 // Exponents are 16 … 31, 752 in all on average and 26 around it: there is always room for about this many bits.
 constexpr int kCertainPayload = 620;
 
+// More than the words of any tail that is tried: it ends at 31 bits for every lane.
+constexpr int kSeedTailWords = 2 * format::kLanes + 8;
+
 // Chooses the tail of a chunk and the states. Symbol after symbol moves from the lanes to the tail; one such step waits long for the one before it, so that
-// several choosers do well to take turns.
+// several choosers do well to take turns. `Symbols` is as push_backwards() wants it.
+template <class Symbols>
 class SeedChooser {
  public:
-  // For n symbols; cost[lane] is the cost of all of them and is changed; raw_end: where the raw values of their escapes end.
-  void begin(const EncodeTable& table, const uint8_t* index, const uint16_t* raw_end, int64_t n, uint16_t* cost) {
-    table_ = &table, index_ = index, raw_ = raw_end, n_ = n, cost_ = cost;
+  // For n symbols; cost[lane] is the cost of all of them and is changed. tail_words: room for kSeedTailWords.
+  ANS_HD void begin(const EncodeTable& table, const Symbols& symbols, int64_t n, uint16_t* cost, MantissaLogs logs, uint16_t* tail_words) {
+    table_ = &table, symbols_ = symbols, n_ = n, cost_ = cost, logs_ = logs;
     margin_ = seed_margin(n / format::kLanes);
-    limit_ = int(std::min<int64_t>(n - 1, format::kMaxTail));
+    limit_ = int(n - 1 < format::kMaxTail ? n - 1 : format::kMaxTail);
     moved_ = 0;
-    tail_.reset(table);
+    tail_.reset(table, tail_words + kSeedTailWords);
     sum_exponents();
     keep(certain_, payload_);
     keep(likely_, payload_ + kExpectedGain);
   }
   // One symbol more. False when the tail is so long that it may be the best; no shorter one is.
-  bool coarse_step() {
+  ANS_HD bool coarse_step() {
     if (moved_ == limit_ || tail_.bits() >= kCertainPayload) return false;
     move_to_tail();
     return true;
   }
-  void between_steps() {
+  ANS_HD void between_steps() {
     sum_exponents();
     if (payload_ < tail_.bits()) return;  // of use where the symbols are too few, or too short, to fill more
     keep(certain_, payload_ - tail_.bits());
     keep(likely_, payload_ - tail_.bits() + kExpectedGain);
   }
   // One symbol more. False when no longer tail can be better.
-  bool fine_step() {
+  ANS_HD bool fine_step() {
     if (moved_ == limit_) return false;
     payload_ -= seed_exponent(lane_cost(1), margin_);
     move_to_tail();
@@ -124,15 +131,17 @@ class SeedChooser {
     if (waste + kExpectedGain >= 0 && waste + kExpectedGain < likely_.waste) keep(likely_, waste + kExpectedGain);
     return certain_.waste != 0 || likely_.waste != 0;
   }
-  Seeds seeds() {
+  ANS_HD Seeds seeds() {
     Seeds seeds;
-    for (const Best& best : {likely_, certain_}) {  // their symbols, and no others, move
-      for (; moved_ > best.symbols; --moved_) lane_cost() = uint16_t(lane_cost() + table_->cost[index_[n_ - moved_]]);
-      for (; moved_ < best.symbols; ++moved_) lane_cost(1) = uint16_t(lane_cost(1) - table_->cost[index_[n_ - moved_ - 1]]);
+    for (int which = 0; which < 2; ++which) {
+      const Best& best = which == 0 ? likely_ : certain_;  // their symbols, and no others, move
+      for (; moved_ > best.symbols; --moved_) lane_cost() = uint16_t(lane_cost() + table_->cost[symbols_.index(n_ - moved_)]);
+      for (; moved_ < best.symbols; ++moved_) lane_cost(1) = uint16_t(lane_cost(1) - table_->cost[symbols_.index(n_ - moved_ - 1)]);
       seeds.tail = best.symbols;
-      seeds.tail_escapes = int(std::count(index_ + n_ - best.symbols, index_ + n_, table_->escape_index));
-      if (deal_tail_bits(ReversedTail(best.y, tail_, best.words), cost_, margin_, seeds.states)) break;
+      if (deal_tail_bits(ReversedTail(best.y, tail_, best.words), cost_, margin_, logs_, seeds.states)) break;
     }
+    seeds.tail_escapes = 0;
+    for (int64_t i = n_ - seeds.tail; i < n_; ++i) seeds.tail_escapes += int(symbols_.index(i)) == table_->escape_index;
     return seeds;
   }
 
@@ -142,26 +151,27 @@ class SeedChooser {
     uint32_t y;
     int words;
   };
-  void sum_exponents() {
+  ANS_HD void sum_exponents() {
     payload_ = 0;
     for (int lane = 0; lane < format::kLanes; ++lane) payload_ += seed_exponent(cost_[lane], margin_);
   }
-  void keep(Best& best, int waste) {
+  ANS_HD void keep(Best& best, int waste) {
     best.symbols = moved_, best.waste = waste, best.y = tail_.state(), best.words = tail_.word_count();
   }
   // Cost of the lane of the symbol that was moved last, or that is `next` symbols before it.
-  uint16_t& lane_cost(int next = 0) { return cost_[(n_ - moved_ - next) % format::kLanes]; }
-  void move_to_tail() {
+  ANS_HD uint16_t& lane_cost(int next = 0) { return cost_[(n_ - moved_ - next) % format::kLanes]; }
+  ANS_HD void move_to_tail() {
     const int64_t i = n_ - ++moved_;
-    tail_.push(index_[i], __builtin_expect(int(index_[i]) == table_->escape_index, 0) ? *--raw_ : uint16_t(0));
-    lane_cost() = uint16_t(lane_cost() - table_->cost[index_[i]]);
+    const uint8_t index = symbols_.index(i);
+    tail_.push(index, __builtin_expect(int(index) == table_->escape_index, 0) ? symbols_.take_raw(i) : uint16_t(0));
+    lane_cost() = uint16_t(lane_cost() - table_->cost[index]);
   }
 
   const EncodeTable* table_;
-  const uint8_t* index_;
-  const uint16_t* raw_;
+  Symbols symbols_;
   int64_t n_;
   uint16_t* cost_;
+  MantissaLogs logs_;
   uint16_t margin_;
   int limit_, moved_, payload_;
   TailEncoder tail_;
@@ -169,7 +179,8 @@ class SeedChooser {
 };
 
 // Seeds of `count` chunks whose choosers have begun.
-inline void choose_seeds(SeedChooser* const* choosers, int count, Seeds* seeds) {
+template <class Symbols>
+ANS_HD void choose_seeds(SeedChooser<Symbols>* const* choosers, int count, Seeds* seeds) {
   const uint32_t all = (1u << count) - 1;
   for (uint32_t going = all; going != 0;)
     for (int s = 0; s < count; ++s)

@@ -8,7 +8,7 @@ namespace ans::core {
   X(TableTruncated) X(BadExpGolomb) X(AlphabetTooLarge) X(FrequencySumTooLarge) X(DegenerateTable) X(SymbolOutOfRange)  \
   X(NonzeroPadding) X(DirectoryTruncated) X(TailOutOfRange) X(ChunkWordsOutOfRange) X(PayloadTruncated)                 \
   X(PayloadTrailing) X(StateOutOfRange) X(WordsExhausted) X(WordsLeft) X(TailEmpty) X(TailStateMismatch)                \
-  X(SymbolNotInTable) X(InvalidArgument) X(NotFinite)
+  X(SymbolNotInTable) X(SymbolsChanged) X(InvalidArgument) X(NotFinite)
 
 enum class [[nodiscard]] Status : int {
 #define X(name) k##name,

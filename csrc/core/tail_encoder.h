@@ -2,20 +2,22 @@
 #pragma once
 #include <cstdint>
 
-#include "core/bit_io.h"
 #include "core/coder_tables.h"
+#include "core/host_device.h"
 
 namespace ans::core {
 
 // No branch depends on the data (but for an escape): spills are as good as random, and every chunk passes through here symbol by symbol.
 class TailEncoder {
  public:
-  void reset(const EncodeTable& table) {
+  // Words are written downwards from `end`, which is how a chunk wants them; one more than there are may be overwritten.
+  ANS_HD void reset(const EncodeTable& table, uint16_t* end) {
     table_ = &table;
+    end_ = end;
     y_ = 1;
     count_ = 0;
   }
-  void push(uint8_t index, uint16_t raw) {  // at most kMaxTail times
+  ANS_HD void push(uint8_t index, uint16_t raw) {
     if (__builtin_expect(int(index) == table_->escape_index, 0)) {
       spill(y_ >= 1u << (32 - table_->raw_bits));
       y_ = y_ << table_->raw_bits | raw;
@@ -29,21 +31,40 @@ class TailEncoder {
     bias -= low ? freq : 0;
     y_ = quotient << format::kProbBits | table_->slot_of[table_->start[index] + bias];
   }
-  uint32_t state() const { return y_; }
-  int word_count() const { return count_; }
-  uint16_t word(int i) const { return words_[i]; }  // in the order in which they were spilled
-  int bits() const { return bit_length(y_) + format::kWordBits * count_; }
+  ANS_HD uint32_t state() const { return y_; }
+  ANS_HD int word_count() const { return count_; }
+  ANS_HD uint16_t word(int i) const { return end_[-1 - i]; }  // in the order in which they were spilled
+  ANS_HD int bits() const { return 32 - leading_zero_bits(y_) + format::kWordBits * count_; }  // y is never 0
+  // Puts the state before the words: then the last so many words before `end` are a narrow chunk.
+  ANS_HD int finish() {
+    end_[-1 - count_] = uint16_t(y_);
+    ++count_;
+    if (y_ >> format::kWordBits == 0) return count_;
+    end_[-1 - count_] = uint16_t(y_ >> format::kWordBits);
+    return ++count_;
+  }
 
  private:
-  void spill(bool full) {
-    words_[count_] = uint16_t(y_);
+  ANS_HD void spill(bool full) {
+    end_[-1 - count_] = uint16_t(y_);
     count_ += full;
     y_ = full ? y_ >> format::kWordBits : y_;
   }
   const EncodeTable* table_ = nullptr;
+  uint16_t* end_ = nullptr;
   uint32_t y_ = 1;
   int count_ = 0;
-  uint16_t words_[2 * format::kMaxTail + 1];
 };
+
+constexpr int kNarrowWords = 2 * format::kMaxTail + 3;  // room for any narrow chunk
+
+// Pushes n symbols, the last first. `symbols` gives index(i), and take_raw(i) if that is the escape's.
+template <class Symbols>
+ANS_HD void push_backwards(TailEncoder& tail, Symbols& symbols, int64_t n, int escape_index) {
+  for (int64_t i = n; i-- > 0;) {
+    const uint8_t index = symbols.index(i);
+    tail.push(index, int(index) == escape_index ? symbols.take_raw(i) : uint16_t(0));
+  }
+}
 
 }  // namespace ans::core

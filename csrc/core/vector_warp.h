@@ -1,10 +1,11 @@
 // 32 unsigned 32-bit numbers, one in a register of every thread of a warp; for Lanes32. `W` is what the threads do together: the GPU's instructions
-// (cuda/device_warp.cuh), or 32 emulated threads on the host, which the tests run (tests/cpp/emulated_warp.h):
+// (cuda/device.cuh), or 32 emulated threads on the host, which the tests run (tests/emulated_gpu/emulated_block.h):
 //   unsigned lane()             0 … 31
 //   uint32_t ballot(bool)       bit i: lane i's flag
 //   uint32_t shuffle(v, i)      lane i's v
 //   void sync()                 what lanes wrote before, others see after
-// All lanes must call these together: branch on nothing that is not the same in all lanes.
+//   void set_bits(p, v)         *p |= v, whoever else does so at the same time
+// All lanes must call these (but set_bits) together: branch on nothing that is not the same in all lanes.
 #pragma once
 #include <cstdint>
 

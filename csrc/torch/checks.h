@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "core/quantize_arithmetic.h"
@@ -72,6 +73,15 @@ inline format::SymbolType symbol_type(const char* op, ScalarType dtype) {
                                      : format::SymbolType::kI16;
 }
 
+// Symbols that are counted into histograms of the same bins.
+inline void check_symbols_alike(const char* op, const std::vector<Tensor>& symbols) {
+  ANS_CHECK_ARGUMENT(!symbols.empty(), op, "there are no tensors");
+  for (const Tensor& t : symbols) {
+    symbol_type(op, t.scalar_type());
+    ANS_CHECK_ARGUMENT(t.scalar_type() == symbols[0].scalar_type(), op, "the tensors have several dtypes");
+  }
+}
+
 inline int check_bits(const char* op, int64_t bits) {
   ANS_CHECK_ARGUMENT(bits >= core::kMinBits && bits <= core::kMaxBits, op, "bits is ", bits, ", not in ", core::kMinBits,
                      " ... ", core::kMaxBits);
@@ -120,6 +130,9 @@ inline void check_contexts(const char* op, const Tensor& symbols, const std::opt
 inline void check_bytes(const char* op, const char* name, const Tensor& t) {
   ANS_CHECK_ARGUMENT(t.scalar_type() == ScalarType::Byte && t.dim() == 1, op, name, " is not a one-dimensional uint8 tensor");
 }
+
+// "tensor 3: ", if there are several: begins the text of an error.
+inline std::string name_of(const char* what, size_t i, size_t count) { return count == 1 ? "" : what + std::string(" ") + std::to_string(i) + ": "; }
 
 inline void check_status(const char* op, core::Status status, const char* explanation) {
   STD_TORCH_CHECK(status == core::Status::kOk, "ans::", op, ": [", core::status_name(status), "] ", explanation);

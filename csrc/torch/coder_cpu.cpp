@@ -11,10 +11,11 @@
 #include "core/table_code.h"
 #include "cpu/backends.h"
 #include "torch/coder_cpu.h"
+#include "torch/table_ops.h"
 
 namespace ans::ops {
 
-EncodedParts encode_chunks(const char* op, const void* data, SymbolType type, int64_t numel, const core::FrequencyTable& table, int64_t chunk_symbols) {
+EncodedParts encode_chunks(const char* op, const std::string& which, const void* data, SymbolType type, int64_t numel, const core::FrequencyTable& table, int64_t chunk_symbols) {
   const auto prepared = std::make_unique<core::EncodeTable>();
   core::make_encode_table(table, type, prepared.get());
   EncodedParts encoded;
@@ -35,7 +36,7 @@ EncodedParts encode_chunks(const char* op, const void* data, SymbolType type, in
     encoded.parts.emplace(begin, std::move(part));
     return s;
   });
-  check_status(op, status, "a symbol is not in the table");
+  check_status(op, status, (which + "a symbol is not in the table").c_str());
   return encoded;
 }
 
@@ -76,35 +77,32 @@ core::FrequencyTable parse_table(const char* op, const Tensor& table, SymbolType
   return ops::parse_table(op, static_cast<const uint8_t*>(source.const_data_ptr()), source.numel(), type);
 }
 
-Tensor build_table_cpu(const Tensor& counts, ScalarType symbol_dtype) {
-  constexpr const char* kOp = "build_table";
-  const SymbolType type = symbol_type(kOp, symbol_dtype);
-  return bytes_tensor(counts, core::write_table(core::build_table(check_counts(kOp, counts, type).data(), type), type));
-}
-
-std::tuple<Tensor, Tensor> table_frequencies_cpu(const Tensor& table, ScalarType symbol_dtype) {
-  constexpr const char* kOp = "table_frequencies";
-  const core::FrequencyTable t = parse_table(kOp, table, symbol_type(kOp, symbol_dtype));
-  Tensor frequencies = torch::stable::new_empty(table, {int64_t(t.alphabet_size())}, ScalarType::Int);
-  for (int i = 0; i < t.alphabet_size(); ++i) frequencies.mutable_data_ptr<int32_t>()[i] = t.freq[size_t(i)];
-  Tensor info = torch::stable::new_empty(table, {5}, ScalarType::Long);
-  const int64_t fields[5] = {t.first_value, t.core_size, t.has_escape, t.raw_bits, t.raw_min};
-  std::memcpy(info.mutable_data_ptr(), fields, sizeof fields);
-  return {frequencies, info};
-}
-
-std::tuple<Tensor, Tensor> encode_cpu(const Tensor& symbols, const Tensor& table, int64_t chunk_symbols) {
-  constexpr const char* kOp = "encode";
+// Of one tensor among others: `which` begins the text of an error.
+std::tuple<Tensor, Tensor> encode_of(const char* kOp, const std::string& which, const Tensor& symbols, const Tensor& table, int64_t chunk_symbols) {
   const SymbolType type = symbol_type(kOp, symbols.scalar_type());
   check_chunk_symbols(kOp, chunk_symbols);
   const Tensor source = torch::stable::contiguous(symbols);
-  const EncodedParts encoded = encode_chunks(kOp, source.const_data_ptr(), type, source.numel(), parse_table(kOp, table, type), chunk_symbols);
+  const EncodedParts encoded = encode_chunks(kOp, which, source.const_data_ptr(), type, source.numel(), parse_table(kOp, table, type), chunk_symbols);
   Tensor payload = host_result(symbols, {encoded.bytes()}, ScalarType::Byte);
   encoded.copy_to(static_cast<uint8_t*>(payload.mutable_data_ptr()));
   const std::vector<ChunkEntry> entries = encoded.entries();
   Tensor directory = torch::stable::new_empty(symbols, {int64_t(entries.size()), 2}, ScalarType::Int);
   write_entries(entries, directory.mutable_data_ptr<int32_t>());
   return {payload, directory};
+}
+
+std::tuple<Tensor, Tensor> encode_cpu(const Tensor& symbols, const Tensor& table, int64_t chunk_symbols) { return encode_of("encode", "", symbols, table, chunk_symbols); }
+std::tuple<std::vector<Tensor>, std::vector<Tensor>> encode_many_cpu(std::vector<Tensor> symbols, std::vector<Tensor> tables, std::vector<int64_t> chunk_symbols) {
+  constexpr const char* kOp = "encode_many";
+  ANS_CHECK_ARGUMENT(symbols.size() == tables.size() && symbols.size() == chunk_symbols.size(), kOp, symbols.size(), " tensors, ", tables.size(), " tables and ", chunk_symbols.size(),
+                     " chunk sizes");
+  std::vector<Tensor> payloads, directories;
+  for (size_t i = 0; i < symbols.size(); ++i) {
+    const auto [payload, directory] = encode_of(kOp, name_of("tensor", i, symbols.size()), symbols[i], tables[i], chunk_symbols[i]);
+    payloads.push_back(payload);
+    directories.push_back(directory);
+  }
+  return {payloads, directories};
 }
 
 void decode_chunks(const char* op, const cpu::Backend& backend, const Chunks& chunks, const core::DecodeTable& table, Tensor& symbols) {
@@ -174,9 +172,9 @@ std::string cpu_backend(std::string_view name) {
 }  // namespace ans::ops
 
 STABLE_TORCH_LIBRARY_IMPL(ans, CPU, m) {
-  m.impl("build_table", TORCH_BOX(&ans::ops::build_table_cpu));
-  m.impl("table_frequencies", TORCH_BOX(&ans::ops::table_frequencies_cpu));
+  ans::ops::TableOps<ans::ops::HostMemory>::register_in(m);
   m.impl("encode", TORCH_BOX(&ans::ops::encode_cpu));
+  m.impl("encode_many", TORCH_BOX(&ans::ops::encode_many_cpu));
   m.impl("decode", TORCH_BOX(&ans::ops::decode_cpu));
   m.impl("decode_dequantize", TORCH_BOX(&ans::ops::decode_dequantize_cpu));
   m.impl("decode_out", TORCH_BOX(&ans::ops::decode_out_cpu));

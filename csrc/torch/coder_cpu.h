@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -23,28 +24,6 @@ namespace ans::ops {
 using core::ChunkEntry;
 using core::Status;
 using format::SymbolType;
-
-inline Tensor bytes_tensor(const Tensor& like, const std::vector<uint8_t>& bytes) {
-  Tensor t = torch::stable::new_empty(like, {int64_t(bytes.size())}, ScalarType::Byte);
-  if (!bytes.empty()) std::memcpy(t.mutable_data_ptr(), bytes.data(), bytes.size());
-  return t;
-}
-
-inline std::vector<uint64_t> check_counts(const char* op, const Tensor& counts, SymbolType type) {
-  ANS_CHECK_ARGUMENT(counts.scalar_type() == ScalarType::Long, op, "counts are not int64");
-  ANS_CHECK_ARGUMENT(counts.numel() == format::symbol_values(type), op, counts.numel(), " counts, but the symbol type has ", format::symbol_values(type), " values");
-  const Tensor source = torch::stable::contiguous(counts);
-  const int64_t* p = source.const_data_ptr<int64_t>();
-  std::vector<uint64_t> result;
-  uint64_t total = 0;
-  for (int64_t i = 0; i < source.numel(); ++i) {
-    ANS_CHECK_ARGUMENT(p[i] >= 0, op, "a count is negative");
-    total += uint64_t(p[i]);
-    ANS_CHECK_ARGUMENT(total <= uint64_t{1} << 48, op, "counts sum to more than 2^48");
-    result.push_back(uint64_t(p[i]));
-  }
-  return result;
-}
 
 // Chunks as the threads encoded them: each part is a run of chunks, in order.
 struct EncodedParts {
@@ -102,8 +81,8 @@ struct EncodedParts {
   }
 };
 
-// Encodes all chunks of an array, on torch's threads. Raises SymbolNotInTable.
-EncodedParts encode_chunks(const char* op, const void* data, SymbolType type, int64_t numel, const core::FrequencyTable& table, int64_t chunk_symbols);
+// Encodes all chunks of an array, on torch's threads. Raises SymbolNotInTable; `which` begins its text.
+EncodedParts encode_chunks(const char* op, const std::string& which, const void* data, SymbolType type, int64_t numel, const core::FrequencyTable& table, int64_t chunk_symbols);
 
 inline void write_entries(const std::vector<ChunkEntry>& entries, int32_t* out) {
   for (const ChunkEntry& e : entries) {

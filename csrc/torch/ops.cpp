@@ -12,12 +12,19 @@ STABLE_TORCH_LIBRARY(ans, m) {
   m.def("quantize_rows(Tensor weight, Tensor scale, Tensor exponent, int bits) -> Tensor");
   m.def("quantize(Tensor weight, int bits=6, float? clip_sigmas=None) -> (Tensor symbols, Tensor scale, Tensor exponent)");
   m.def("dequantize(Tensor symbols, Tensor scale, Tensor exponent, ScalarType dtype) -> Tensor");
+  // Many tensors in one call: on a GPU as many launches as for one.
+  m.def("row_scale_many(Tensor[] weight, int bits, float? clip_sigmas=None) -> Tensor[]");
+  m.def("pack_scale_many(Tensor[] row_scale) -> (Tensor[] scale, Tensor[] exponent)");
+  m.def("quantize_rows_many(Tensor[] weight, Tensor[] scale, Tensor[] exponent, int bits) -> Tensor[]");
+  m.def("quantize_many(Tensor[] weight, int bits=6, float? clip_sigmas=None) -> (Tensor[] symbols, Tensor[] scale, Tensor[] exponent)");
   // Statistics and tables.
   m.def("histogram(Tensor symbols, Tensor? contexts=None, int num_contexts=1) -> Tensor");
+  m.def("histogram_many(Tensor[] symbols) -> Tensor");
   m.def("build_table(Tensor counts, ScalarType symbol_dtype) -> Tensor");
   m.def("table_frequencies(Tensor table, ScalarType symbol_dtype) -> (Tensor frequencies, Tensor info)");
   // Coder.
   m.def("encode(Tensor symbols, Tensor table, int chunk_symbols=81920) -> (Tensor payload, Tensor directory)");
+  m.def("encode_many(Tensor[] symbols, Tensor[] table, int[] chunk_symbols) -> (Tensor[] payload, Tensor[] directory)");
   m.def("decode(Tensor payload, Tensor directory, Tensor table, int numel, int chunk_symbols, ScalarType symbol_dtype) -> Tensor");
   m.def(
       "decode_dequantize(Tensor payload, Tensor directory, Tensor table, Tensor scale, Tensor exponent, int[] shape, int chunk_symbols, "
@@ -32,11 +39,16 @@ STABLE_TORCH_LIBRARY(ans, m) {
   m.def("pack_directory(Tensor directory) -> Tensor");
   m.def("stream_layout(Tensor stream, int numel, ScalarType symbol_dtype) -> (Tensor layout, Tensor directory)");
   m.def("encode_stream(Tensor symbols, int chunk_symbols=81920) -> Tensor");
+  m.def("encode_streams(Tensor[] symbols, int[] chunk_symbols) -> Tensor[]");
   m.def("decode_stream(Tensor stream, int numel, ScalarType symbol_dtype) -> Tensor");
   m.def("decode_stream_out(Tensor stream, Tensor(a!) out) -> ()");
   // Many tensors in one call: the chunks of all of them are decoded side by side.
   m.def("decode_streams_out(Tensor[] streams, Tensor(a!)[] out) -> ()");
   m.def("decode_streams_dequantize_out(Tensor[] streams, Tensor[] scale, Tensor[] exponent, ScalarType symbol_dtype, Tensor(a!)[] out) -> ()");
+  // The same in two steps: a plan, and its run, which can be captured in a CUDA graph and says in `status` what went wrong. Without scales: symbols.
+  m.def("plan_decode(Tensor[] streams, Tensor[] scale, Tensor[] exponent, ScalarType symbol_dtype, Tensor[] out) -> (Tensor plan, Tensor device_plan)");
+  m.def("run_decode(Tensor plan, Tensor device_plan, Tensor[] streams, Tensor[] scale, Tensor[] exponent, Tensor(a!)[] out) -> Tensor status");
+  m.def("check_decoded(Tensor status) -> ()");
   // For tests and benchmarks: the CPU backend in use. A name selects one, "" leaves it, "best" takes the best again.
   m.def("cpu_backend(str name='') -> str");
 }

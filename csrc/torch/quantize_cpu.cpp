@@ -6,6 +6,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <tuple>
 #include <vector>
 
@@ -22,8 +23,8 @@ namespace {
 constexpr int64_t kGrainElements = 1 << 16;  // what is worth a thread
 int64_t row_grain(int64_t columns) { return std::max<int64_t>(1, kGrainElements / std::max<int64_t>(1, columns)); }
 
-Tensor row_scale_cpu(const Tensor& weight, int64_t bits, std::optional<double> clip_sigmas) {
-  constexpr const char* kOp = "row_scale";
+// Of one tensor among others: `which` begins the text of an error.
+Tensor row_scale_of(const char* kOp, const std::string& which, const Tensor& weight, int64_t bits, std::optional<double> clip_sigmas) {
   const RowShape shape = row_shape(kOp, weight);
   const core::FloatType type = float_type(kOp, weight.scalar_type());
   const int checked_bits = check_bits(kOp, bits);
@@ -46,12 +47,11 @@ Tensor row_scale_cpu(const Tensor& weight, int64_t bits, std::optional<double> c
     }
     return core::Status::kOk;
   });
-  ANS_CHECK(status == core::Status::kOk, kOp, "NotFinite", "row ", bad_row.load(), " of the weight holds NaN or infinity");
+  ANS_CHECK(status == core::Status::kOk, kOp, "NotFinite", which, "row ", bad_row.load(), " of the weight holds NaN or infinity");
   return scale;
 }
 
-std::tuple<Tensor, Tensor> pack_scale_cpu(const Tensor& row_scale) {
-  constexpr const char* kOp = "pack_scale";
+std::tuple<Tensor, Tensor> pack_scale_of(const char* kOp, const std::string& which, const Tensor& row_scale) {
   ANS_CHECK_ARGUMENT(row_scale.scalar_type() == ScalarType::Float, kOp, "row_scale is not float32");
   const Tensor rows = torch::stable::contiguous(row_scale);
   const float* source = rows.const_data_ptr<float>();
@@ -59,7 +59,7 @@ std::tuple<Tensor, Tensor> pack_scale_cpu(const Tensor& row_scale) {
   float smallest = 0.0f, largest = 0.0f;
   for (int64_t i = 0; i < n; ++i) {
     const float s = source[i];
-    ANS_CHECK(s >= 0.0f && core::float_bits(s) < 0x7f800000u, kOp, "NotFinite", "a row scale is negative, NaN or infinite");
+    ANS_CHECK(s >= 0.0f && core::float_bits(s) < 0x7f800000u, kOp, "NotFinite", which, "a row scale is negative, NaN or infinite");
     if (s == 0.0f) continue;
     smallest = largest == 0.0f ? s : std::min(smallest, s);
     largest = std::max(largest, s);
@@ -73,8 +73,7 @@ std::tuple<Tensor, Tensor> pack_scale_cpu(const Tensor& row_scale) {
   return {scale, exponent};
 }
 
-Tensor quantize_rows_cpu(const Tensor& weight, const Tensor& scale, const Tensor& exponent, int64_t bits) {
-  constexpr const char* kOp = "quantize_rows";
+Tensor quantize_rows_of(const char* kOp, const std::string& which, const Tensor& weight, const Tensor& scale, const Tensor& exponent, int64_t bits) {
   const RowShape shape = row_shape(kOp, weight);
   const core::FloatType type = float_type(kOp, weight.scalar_type());
   const int32_t limit = core::symbol_limit(check_bits(kOp, bits));
@@ -94,14 +93,55 @@ Tensor quantize_rows_cpu(const Tensor& weight, const Tensor& scale, const Tensor
     }
     return core::Status::kOk;
   });
-  check_status(kOp, status, "the weight holds NaN or infinity");
+  check_status(kOp, status, (which + "the weight holds NaN or infinity").c_str());
   return symbols;
 }
 
-std::tuple<Tensor, Tensor, Tensor> quantize_cpu(const Tensor& weight, int64_t bits, std::optional<double> clip_sigmas) {
-  auto [scale, exponent] = pack_scale_cpu(row_scale_cpu(weight, bits, clip_sigmas));
-  Tensor symbols = quantize_rows_cpu(weight, scale, exponent, bits);
-  return {symbols, scale, exponent};
+std::tuple<Tensor, Tensor, Tensor> quantize_of(const char* op, const std::string& which, const Tensor& weight, int64_t bits, std::optional<double> clip_sigmas) {
+  auto [scale, exponent] = pack_scale_of(op, which, row_scale_of(op, which, weight, bits, clip_sigmas));
+  return {quantize_rows_of(op, which, weight, scale, exponent, bits), scale, exponent};
+}
+
+Tensor row_scale_cpu(const Tensor& weight, int64_t bits, std::optional<double> clip_sigmas) { return row_scale_of("row_scale", "", weight, bits, clip_sigmas); }
+std::tuple<Tensor, Tensor> pack_scale_cpu(const Tensor& row_scale) { return pack_scale_of("pack_scale", "", row_scale); }
+Tensor quantize_rows_cpu(const Tensor& weight, const Tensor& scale, const Tensor& exponent, int64_t bits) { return quantize_rows_of("quantize_rows", "", weight, scale, exponent, bits); }
+std::tuple<Tensor, Tensor, Tensor> quantize_cpu(const Tensor& weight, int64_t bits, std::optional<double> clip_sigmas) { return quantize_of("quantize", "", weight, bits, clip_sigmas); }
+
+// Many tensors: on the CPU one after another, each by all threads.
+std::vector<Tensor> row_scale_many_cpu(std::vector<Tensor> weights, int64_t bits, std::optional<double> clip_sigmas) {
+  constexpr const char* kOp = "row_scale_many";
+  std::vector<Tensor> scales;
+  for (size_t i = 0; i < weights.size(); ++i) scales.push_back(row_scale_of(kOp, name_of("tensor", i, weights.size()), weights[i], bits, clip_sigmas));
+  return scales;
+}
+std::tuple<std::vector<Tensor>, std::vector<Tensor>> pack_scale_many_cpu(std::vector<Tensor> row_scales) {
+  constexpr const char* kOp = "pack_scale_many";
+  std::vector<Tensor> scales, exponents;
+  for (size_t i = 0; i < row_scales.size(); ++i) {
+    const auto [scale, exponent] = pack_scale_of(kOp, name_of("tensor", i, row_scales.size()), row_scales[i]);
+    scales.push_back(scale);
+    exponents.push_back(exponent);
+  }
+  return {scales, exponents};
+}
+std::vector<Tensor> quantize_rows_many_cpu(std::vector<Tensor> weights, std::vector<Tensor> scales, std::vector<Tensor> exponents, int64_t bits) {
+  constexpr const char* kOp = "quantize_rows_many";
+  ANS_CHECK_ARGUMENT(weights.size() == scales.size() && weights.size() == exponents.size(), kOp, weights.size(), " weights, ", scales.size(), " scales and ", exponents.size(),
+                     " exponents");
+  std::vector<Tensor> symbols;
+  for (size_t i = 0; i < weights.size(); ++i) symbols.push_back(quantize_rows_of(kOp, name_of("tensor", i, weights.size()), weights[i], scales[i], exponents[i], bits));
+  return symbols;
+}
+std::tuple<std::vector<Tensor>, std::vector<Tensor>, std::vector<Tensor>> quantize_many_cpu(std::vector<Tensor> weights, int64_t bits, std::optional<double> clip_sigmas) {
+  constexpr const char* kOp = "quantize_many";
+  std::vector<Tensor> symbols, scales, exponents;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const auto [own_symbols, scale, exponent] = quantize_of(kOp, name_of("tensor", i, weights.size()), weights[i], bits, clip_sigmas);
+    symbols.push_back(own_symbols);
+    scales.push_back(scale);
+    exponents.push_back(exponent);
+  }
+  return {symbols, scales, exponents};
 }
 
 Tensor dequantize_cpu(const Tensor& symbols, const Tensor& scale, const Tensor& exponent, ScalarType dtype) {
@@ -129,20 +169,12 @@ Tensor dequantize_cpu(const Tensor& symbols, const Tensor& scale, const Tensor& 
   return weight;
 }
 
-Tensor histogram_cpu(const Tensor& symbols, const std::optional<Tensor>& contexts, int64_t num_contexts) {
-  constexpr const char* kOp = "histogram";
-  const format::SymbolType type = symbol_type(kOp, symbols.scalar_type());
-  check_contexts(kOp, symbols, contexts, num_contexts);
-  const Tensor source = torch::stable::contiguous(symbols);
-  Tensor counts = torch::stable::new_zeros(symbols, {num_contexts, format::symbol_values(type)}, ScalarType::Long);
-  uint64_t* total = static_cast<uint64_t*>(counts.mutable_data_ptr());
-  const uint8_t* data = static_cast<const uint8_t*>(source.const_data_ptr());
-  std::optional<Tensor> context_of;
-  if (contexts.has_value()) context_of = torch::stable::contiguous(*contexts);
-  const uint8_t* context = context_of ? static_cast<const uint8_t*>(context_of->const_data_ptr()) : nullptr;
+// Adds the counts of symbols (contiguous) to total[num_contexts][values].
+core::Status add_counts(const Tensor& symbols, format::SymbolType type, const uint8_t* context, int64_t num_contexts, uint64_t* total) {
+  const uint8_t* data = static_cast<const uint8_t*>(symbols.const_data_ptr());
   const size_t values = size_t(num_contexts * format::symbol_values(type));
   std::mutex merging;
-  const core::Status status = parallel_ranges(source.numel(), 1 << 20, [&](int64_t begin, int64_t end) {
+  return parallel_ranges(symbols.numel(), 1 << 20, [&](int64_t begin, int64_t end) {
     const uint8_t* first = data + begin * format::symbol_bytes(type);
     const auto local = std::make_unique<uint64_t[]>(values);
     if (context == nullptr) core::histogram(first, type, end - begin, local.get());
@@ -151,7 +183,30 @@ Tensor histogram_cpu(const Tensor& symbols, const std::optional<Tensor>& context
     for (size_t i = 0; i < values; ++i) total[i] += local[i];
     return core::Status::kOk;
   });
-  check_status(kOp, status, "a context is not below num_contexts");
+}
+
+Tensor histogram_cpu(const Tensor& symbols, const std::optional<Tensor>& contexts, int64_t num_contexts) {
+  constexpr const char* kOp = "histogram";
+  const format::SymbolType type = symbol_type(kOp, symbols.scalar_type());
+  check_contexts(kOp, symbols, contexts, num_contexts);
+  const Tensor source = torch::stable::contiguous(symbols);
+  Tensor counts = torch::stable::new_zeros(symbols, {num_contexts, format::symbol_values(type)}, ScalarType::Long);
+  std::optional<Tensor> context_of;
+  if (contexts.has_value()) context_of = torch::stable::contiguous(*contexts);
+  const uint8_t* context = context_of ? static_cast<const uint8_t*>(context_of->const_data_ptr()) : nullptr;
+  check_status(kOp, add_counts(source, type, context, num_contexts, static_cast<uint64_t*>(counts.mutable_data_ptr())), "a context is not below num_contexts");
+  return counts;
+}
+
+Tensor histogram_many_cpu(std::vector<Tensor> symbols) {
+  constexpr const char* kOp = "histogram_many";
+  check_symbols_alike(kOp, symbols);
+  const format::SymbolType type = symbol_type(kOp, symbols[0].scalar_type());
+  Tensor counts = torch::stable::new_zeros(symbols[0], {int64_t(symbols.size()), format::symbol_values(type)}, ScalarType::Long);
+  for (size_t i = 0; i < symbols.size(); ++i) {
+    const Tensor source = torch::stable::contiguous(symbols[i]);
+    check_status(kOp, add_counts(source, type, nullptr, 1, static_cast<uint64_t*>(counts.mutable_data_ptr()) + int64_t(i) * format::symbol_values(type)), "");
+  }
   return counts;
 }
 
@@ -160,9 +215,14 @@ Tensor histogram_cpu(const Tensor& symbols, const std::optional<Tensor>& context
 
 STABLE_TORCH_LIBRARY_IMPL(ans, CPU, m) {
   m.impl("row_scale", TORCH_BOX(&ans::ops::row_scale_cpu));
+  m.impl("row_scale_many", TORCH_BOX(&ans::ops::row_scale_many_cpu));
   m.impl("pack_scale", TORCH_BOX(&ans::ops::pack_scale_cpu));
+  m.impl("pack_scale_many", TORCH_BOX(&ans::ops::pack_scale_many_cpu));
   m.impl("quantize_rows", TORCH_BOX(&ans::ops::quantize_rows_cpu));
+  m.impl("quantize_rows_many", TORCH_BOX(&ans::ops::quantize_rows_many_cpu));
   m.impl("quantize", TORCH_BOX(&ans::ops::quantize_cpu));
+  m.impl("quantize_many", TORCH_BOX(&ans::ops::quantize_many_cpu));
   m.impl("dequantize", TORCH_BOX(&ans::ops::dequantize_cpu));
   m.impl("histogram", TORCH_BOX(&ans::ops::histogram_cpu));
+  m.impl("histogram_many", TORCH_BOX(&ans::ops::histogram_many_cpu));
 }

@@ -14,8 +14,7 @@
 namespace ans::ops {
 namespace {
 
-Tensor encode_stream_cpu(const Tensor& symbols, int64_t chunk_symbols) {
-  constexpr const char* kOp = "encode_stream";
+Tensor encode_stream_of(const char* kOp, const Tensor& symbols, int64_t chunk_symbols) {
   const SymbolType type = symbol_type(kOp, symbols.scalar_type());
   check_chunk_symbols(kOp, chunk_symbols);
   const Tensor source = torch::stable::contiguous(symbols);
@@ -42,7 +41,7 @@ Tensor encode_stream_cpu(const Tensor& symbols, int64_t chunk_symbols) {
   const format::Model model = format::Model(head[0]);
   if (model == format::Model::kConstant) return stream(nullptr, 0);
   if (model == format::Model::kRaw) return stream(data, numel * width);
-  const EncodedParts encoded = encode_chunks(kOp, data, type, numel, table, chunk_symbols);
+  const EncodedParts encoded = encode_chunks(kOp, "", data, type, numel, table, chunk_symbols);
   const std::vector<ChunkEntry> entries = encoded.entries();
   const std::vector<uint8_t> directory = core::write_directory(entries.data(), int64_t(entries.size()));
   head.insert(head.end(), directory.begin(), directory.end());
@@ -51,38 +50,13 @@ Tensor encode_stream_cpu(const Tensor& symbols, int64_t chunk_symbols) {
   return out;
 }
 
-Tensor stream_prefix_cpu(const Tensor& counts, ScalarType symbol_dtype, int64_t chunk_symbols) {
-  constexpr const char* kOp = "stream_prefix";
-  const SymbolType type = symbol_type(kOp, symbol_dtype);
-  check_chunk_symbols(kOp, chunk_symbols);
-  return bytes_tensor(counts, core::stream_prefix(check_counts(kOp, counts, type).data(), type, chunk_symbols, nullptr));
-}
-
-Tensor pack_directory_cpu(const Tensor& directory) {
-  constexpr const char* kOp = "pack_directory";
-  check_directory(kOp, directory);
-  const Tensor source = torch::stable::contiguous(directory);
-  const int32_t* p = source.const_data_ptr<int32_t>();
-  std::vector<ChunkEntry> entries;
-  for (int64_t i = 0; i < source.size(0); ++i) {
-    ANS_CHECK_ARGUMENT(p[2 * i] > 0 && p[2 * i] <= format::max_chunk_words(format::kMaxChunkSymbols) && p[2 * i + 1] >= 0 && p[2 * i + 1] <= format::kMaxTail, kOp,
-                       "chunk ", i, " is out of range");
-    entries.push_back({p[2 * i], p[2 * i + 1]});
-  }
-  return bytes_tensor(directory, core::write_directory(entries.data(), int64_t(entries.size())));
-}
-
-std::tuple<Tensor, Tensor> stream_layout_cpu(const Tensor& stream, int64_t numel, ScalarType symbol_dtype) {
-  constexpr const char* kOp = "stream_layout";
-  check_bytes(kOp, "stream", stream);
-  const Tensor source = torch::stable::contiguous(stream);
-  const StreamParts parts(kOp, "", static_cast<const uint8_t*>(source.const_data_ptr()), source.numel(), numel, symbol_type(kOp, symbol_dtype));
-  const int64_t layout[5] = {int64_t(parts.model), parts.chunk_symbols, parts.table_begin, parts.table_end, parts.payload_begin};
-  Tensor layout_out = torch::stable::new_empty(stream, {5}, ScalarType::Long);
-  std::memcpy(layout_out.mutable_data_ptr(), layout, sizeof layout);
-  Tensor directory = torch::stable::new_empty(stream, {int64_t(parts.entries.size()), 2}, ScalarType::Int);
-  write_entries(parts.entries, directory.mutable_data_ptr<int32_t>());
-  return {layout_out, directory};
+Tensor encode_stream_cpu(const Tensor& symbols, int64_t chunk_symbols) { return encode_stream_of("encode_stream", symbols, chunk_symbols); }
+std::vector<Tensor> encode_streams_cpu(std::vector<Tensor> symbols, std::vector<int64_t> chunk_symbols) {
+  constexpr const char* kOp = "encode_streams";
+  ANS_CHECK_ARGUMENT(symbols.size() == chunk_symbols.size(), kOp, symbols.size(), " tensors and ", chunk_symbols.size(), " chunk sizes");
+  std::vector<Tensor> streams;
+  for (size_t i = 0; i < symbols.size(); ++i) streams.push_back(encode_stream_of(kOp, symbols[i], chunk_symbols[i]));
+  return streams;
 }
 
 // A stream and what is known about it from elsewhere.
@@ -188,9 +162,8 @@ void decode_streams_into(const char* op, const std::vector<Tensor>& streams, con
 void decode_stream_out_cpu(const Tensor& stream, Tensor out) { decode_streams_into("decode_stream_out", {stream}, {out}); }
 void decode_streams_out_cpu(std::vector<Tensor> streams, std::vector<Tensor> outs) { decode_streams_into("decode_streams_out", streams, outs); }
 
-void decode_streams_dequantize_out_cpu(std::vector<Tensor> streams, std::vector<Tensor> scales, std::vector<Tensor> exponents, ScalarType symbol_dtype, std::vector<Tensor> outs) {
-  constexpr const char* kOp = "decode_streams_dequantize_out";
-  const SymbolType type = symbol_type(kOp, symbol_dtype);
+void decode_streams_to_weights(const char* kOp, const std::vector<Tensor>& streams, const std::vector<Tensor>& scales, const std::vector<Tensor>& exponents, SymbolType type,
+                               const std::vector<Tensor>& outs) {
   ANS_CHECK_ARGUMENT(streams.size() == outs.size() && streams.size() == scales.size() && streams.size() == exponents.size(), kOp, streams.size(), " streams, ",
                      scales.size(), " scales, ", exponents.size(), " exponents and ", outs.size(), " tensors for the weights");
   std::vector<StreamInput> inputs;
@@ -203,16 +176,51 @@ void decode_streams_dequantize_out_cpu(std::vector<Tensor> streams, std::vector<
   decode_all(kOp, inputs, {}, destinations);
 }
 
+void decode_streams_dequantize_out_cpu(std::vector<Tensor> streams, std::vector<Tensor> scales, std::vector<Tensor> exponents, ScalarType symbol_dtype, std::vector<Tensor> outs) {
+  constexpr const char* kOp = "decode_streams_dequantize_out";
+  decode_streams_to_weights(kOp, streams, scales, exponents, symbol_type(kOp, symbol_dtype), outs);
+}
+
+// ---- a plan and its run: on the CPU there is nothing to prepare, and a run is complete when it returns ----
+
+std::tuple<Tensor, Tensor> plan_decode_cpu(std::vector<Tensor> streams, std::vector<Tensor> scales, std::vector<Tensor> exponents, ScalarType symbol_dtype, std::vector<Tensor> outs) {
+  constexpr const char* kOp = "plan_decode";
+  ANS_CHECK_ARGUMENT(!outs.empty() && streams.size() == outs.size() && scales.size() == exponents.size() && (scales.empty() || scales.size() == outs.size()), kOp, streams.size(),
+                     " streams, ", scales.size(), " scales, ", exponents.size(), " exponents and ", outs.size(), " tensors for the results");
+  const int64_t type = int64_t(symbol_type(kOp, symbol_dtype));
+  Tensor plan = torch::stable::new_empty(outs[0], {1}, ScalarType::Long);
+  *plan.mutable_data_ptr<int64_t>() = type;
+  return {plan, torch::stable::new_empty(outs[0], {0}, ScalarType::Byte)};
+}
+
+Tensor run_decode_cpu(const Tensor& plan, const Tensor&, std::vector<Tensor> streams, std::vector<Tensor> scales, std::vector<Tensor> exponents, std::vector<Tensor> outs) {
+  constexpr const char* kOp = "run_decode";
+  const bool is_plan = plan.scalar_type() == ScalarType::Long && plan.numel() == 1 && !outs.empty();
+  ANS_CHECK_ARGUMENT(is_plan && *plan.const_data_ptr<int64_t>() >= 0 && *plan.const_data_ptr<int64_t>() <= int64_t(SymbolType::kI16), kOp, "this is no plan");
+  const SymbolType type = SymbolType(*plan.const_data_ptr<int64_t>());
+  if (scales.empty() && exponents.empty()) decode_streams_into(kOp, streams, outs);
+  else decode_streams_to_weights(kOp, streams, scales, exponents, type, outs);
+  return torch::stable::new_zeros(outs[0], {int64_t(outs.size())}, ScalarType::Int);
+}
+
+void check_decoded_cpu(const Tensor& status) {
+  constexpr const char* kOp = "check_decoded";
+  ANS_CHECK_ARGUMENT(status.scalar_type() == ScalarType::Int && status.dim() == 1, kOp, "status is not what run_decode returns");
+  const Tensor source = torch::stable::contiguous(status);
+  check_decoded_status(kOp, source.const_data_ptr<int32_t>(), size_t(source.numel()));
+}
+
 }  // namespace
 }  // namespace ans::ops
 
 STABLE_TORCH_LIBRARY_IMPL(ans, CPU, m) {
   m.impl("encode_stream", TORCH_BOX(&ans::ops::encode_stream_cpu));
+  m.impl("encode_streams", TORCH_BOX(&ans::ops::encode_streams_cpu));
   m.impl("decode_stream", TORCH_BOX(&ans::ops::decode_stream_cpu));
   m.impl("decode_stream_out", TORCH_BOX(&ans::ops::decode_stream_out_cpu));
   m.impl("decode_streams_out", TORCH_BOX(&ans::ops::decode_streams_out_cpu));
   m.impl("decode_streams_dequantize_out", TORCH_BOX(&ans::ops::decode_streams_dequantize_out_cpu));
-  m.impl("stream_prefix", TORCH_BOX(&ans::ops::stream_prefix_cpu));
-  m.impl("pack_directory", TORCH_BOX(&ans::ops::pack_directory_cpu));
-  m.impl("stream_layout", TORCH_BOX(&ans::ops::stream_layout_cpu));
+  m.impl("plan_decode", TORCH_BOX(&ans::ops::plan_decode_cpu));
+  m.impl("run_decode", TORCH_BOX(&ans::ops::run_decode_cpu));
+  m.impl("check_decoded", TORCH_BOX(&ans::ops::check_decoded_cpu));
 }

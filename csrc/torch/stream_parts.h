@@ -105,6 +105,11 @@ struct StreamParts {
   std::vector<core::ChunkEntry> entries;
 };
 
-inline std::string name_stream(size_t i, size_t count) { return count == 1 ? "" : "stream " + std::to_string(i) + ": "; }
+inline std::string name_stream(size_t i, size_t count) { return name_of("stream", i, count); }
+
+// Status words as decoding leaves them, one for every stream.
+inline void check_decoded_status(const char* op, const int32_t* status, size_t count) {
+  for (size_t i = 0; i < count; ++i) check_status(op, core::Status(status[i]), (name_stream(i, count) + "the payload is damaged").c_str());
+}
 
 }  // namespace ans::ops

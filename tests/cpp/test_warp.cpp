@@ -14,7 +14,7 @@
 #include "core/warp_decoder.h"
 #include "core/warp_jobs.h"
 #include "cpu/backends.h"
-#include "emulated_warp.h"
+#include "emulated_block.h"
 
 namespace ans {
 namespace {

@@ -1,0 +1,164 @@
+// Encoding: what symbols cost and how much room chunks need (a warp for a chunk), where the lanes start and tails (a thread), rows (a warp), and the chunks side by side (a
+// block). Between these, prefix sums by CUB say where a chunk lies.
+#include "cuda/device.cuh"  // first: core/ is compiled for what it names
+
+#include <cub/device/device_scan.cuh>
+
+#include "core/warp_encoder.h"
+#include "cuda/launch.h"
+
+namespace ans::cuda {
+namespace {
+
+using core::EncodeJob;
+using core::EncodeTable;
+using core::WarpBlock;
+namespace warp = core::ANS_TARGET;
+
+constexpr int kWarps = kEncodeWarps;
+
+// The first error of a stream stays.
+ANS_INLINE void report(uint32_t* status, int stream, core::Status s) { set_if_zero(&status[stream], static_cast<uint32_t>(s)); }
+
+// The tables of a block, copied by all its threads; the entries alone are enough for costs.
+struct SharedEntries {
+  uint32_t entry[core::kOtherSymbol + 1];
+  ANS_INLINE void load(const EncodeTable& table, int threads) {
+    for (int u = Block::thread(); u <= core::kOtherSymbol; u += threads) entry[u] = core::symbol_entry(table, uint32_t(u));
+  }
+};
+struct SharedTables : SharedEntries {
+  uint32_t packed[format::kMaxAlphabet], reciprocal[format::kMaxAlphabet];
+  uint16_t slot_of[format::kSlots];
+  ANS_INLINE void load(const EncodeTable& table, int threads) {
+    SharedEntries::load(table, threads);
+    for (int i = Block::thread(); i < format::kMaxAlphabet; i += threads) {
+      packed[i] = table.packed[i];
+      reciprocal[i] = table.reciprocal[i];
+    }
+    for (int i = Block::thread(); i < format::kSlots; i += threads) slot_of[i] = table.slot_of[i];
+  }
+};
+
+struct EncodeCosts {
+  static constexpr int kThreads = 32 * kWarps;
+  using Shared = SharedEntries;
+  EncodeLaunch d;
+
+  ANS_INLINE void operator()(Shared& shared) const {
+    const WarpBlock block = d.blocks[Block::number()];
+    const EncodeTable& table = d.tables[block.table];
+    shared.load(table, kThreads);
+    Block::sync();
+    const int w = Block::thread() / 32;
+    if (w >= block.jobs) return;
+    const int64_t number = block.first_job + w;
+    const EncodeJob job = d.jobs[number];
+    const warp::WarpEncodeTable in{shared.entry, nullptr, nullptr, nullptr, table.first_value, table.raw_min, table.raw_bits, table.escape_index >= 0};
+    uint16_t* const cost = d.costs + 32 * number;
+    const warp::ChunkCosts found = table.symbol_bytes == 1 ? warp::sum_costs<Warp>(in, static_cast<const uint8_t*>(job.symbols), job.count, cost)
+                                                           : warp::sum_costs<Warp>(in, static_cast<const uint16_t*>(job.symbols), job.count, cost);
+    if (Warp::lane() != 0) return;
+    d.escapes[number] = found.escapes;
+    d.room[number] = warp::chunk_room_words(found.bits, job.count, found.escapes, table.raw_bits);
+    if (found.invalid) report(d.status, job.stream, core::Status::kSymbolNotInTable);
+  }
+};
+
+struct EncodeSeeds {
+  static constexpr int kThreads = 32;  // few: every step waits for the one before it, and so many multiprocessors share the work
+  struct Shared {};
+  EncodeLaunch d;
+
+  ANS_INLINE void operator()(Shared&) const {
+    const int64_t number = Block::number() * kThreads + Block::thread();
+    if (number >= d.job_count) return;
+    const EncodeJob job = d.jobs[number];
+    if (d.status[job.stream] != 0) return;
+    const EncodeTable& table = d.tables[job.table];
+    uint16_t* const begin = d.scratch + d.room_begin[number];
+    if (job.count <= format::kMaxTail) {
+      uint8_t* const end = reinterpret_cast<uint8_t*>(d.scratch + d.room_begin[number + 1]);
+      const int words = warp::encode_narrow(table, job.symbols, job.count, end);
+      d.entries[2 * number] = words;
+      d.entries[2 * number + 1] = int32_t(job.count);
+      d.words[number] = words;
+      return;
+    }
+    const core::Seeds seeds = warp::choose_seeds_of(table, job.symbols, job.count, d.costs + 32 * number, {d.mantissa_logs}, begin);
+    d.entries[2 * number + 1] = seeds.tail;
+    d.escapes[number] -= seeds.tail_escapes;
+    for (int i = 0; i < format::kLanes; ++i) d.states[32 * number + i] = seeds.states[i];
+  }
+};
+
+struct EncodeRows {
+  static constexpr int kThreads = 32 * kWarps;
+  using Shared = SharedTables;
+  EncodeLaunch d;
+
+  ANS_INLINE void operator()(Shared& shared) const {
+    const WarpBlock block = d.blocks[Block::number()];
+    const EncodeTable& table = d.tables[block.table];
+    shared.load(table, kThreads);
+    Block::sync();
+    const int w = Block::thread() / 32;
+    if (w >= block.jobs) return;
+    const int64_t number = block.first_job + w;
+    const EncodeJob job = d.jobs[number];
+    if (job.count <= format::kMaxTail || d.status[job.stream] != 0) return;
+    const warp::WarpEncodeTable in{shared.entry, shared.packed, shared.reciprocal, shared.slot_of, table.first_value, table.raw_min, table.raw_bits, table.escape_index >= 0};
+    const int64_t count = job.count - d.entries[2 * number + 1];
+    uint8_t* const begin = reinterpret_cast<uint8_t*>(d.scratch + d.room_begin[number]);
+    uint8_t* const end = reinterpret_cast<uint8_t*>(d.scratch + d.room_begin[number + 1]);
+    const uint32_t* const start = d.states + 32 * number;
+    const int64_t words = table.symbol_bytes == 1 ? warp::encode_chunk_rows<Warp>(in, static_cast<const uint8_t*>(job.symbols), count, d.escapes[number], start, begin, end)
+                                                  : warp::encode_chunk_rows<Warp>(in, static_cast<const uint16_t*>(job.symbols), count, d.escapes[number], start, begin, end);
+    if (Warp::lane() != 0) return;
+    if (words == 0) report(d.status, job.stream, core::Status::kSymbolsChanged);
+    d.entries[2 * number] = int32_t(words);
+    d.words[number] = words;
+  }
+};
+
+struct PlaceChunks {
+  static constexpr int kThreads = 256;
+  struct Shared {};
+  EncodeLaunch d;
+  const core::EncodedPlace* places;
+
+  ANS_INLINE void operator()(Shared&) const {
+    const int64_t number = Block::number();
+    const core::EncodedPlace place = places[d.jobs[number].stream];
+    const int64_t words = d.words_begin[number + 1] - d.words_begin[number];
+    uint8_t* const to = place.to + 2 * (d.words_begin[number] - d.words_begin[place.first_job]);
+    core::copy_part({d.scratch + d.room_begin[number + 1] - words, to, 2 * words}, Block::thread(), kThreads);
+  }
+};
+
+struct CopyAll {
+  static constexpr int kThreads = 256;
+  struct Shared {};
+  const core::CopyJob* jobs;
+
+  ANS_INLINE void operator()(Shared&) const { core::copy_part(jobs[Block::number()], Block::thread(), kThreads); }
+};
+
+}  // namespace
+
+cudaError_t prefix_sums(void* scratch, size_t* scratch_bytes, const int64_t* values, int64_t* sums, int64_t count, cudaStream_t stream) {
+  return cub::DeviceScan::ExclusiveSum(scratch, *scratch_bytes, values, sums, count, stream);
+}
+
+cudaError_t encode_costs(const EncodeLaunch& d, cudaStream_t stream) { return launch(EncodeCosts{d}, d.block_count, stream); }
+
+cudaError_t encode_chunks(const EncodeLaunch& d, cudaStream_t stream) {
+  if (const cudaError_t e = launch(EncodeSeeds{d}, blocks_for(d.job_count, EncodeSeeds::kThreads), stream); e != cudaSuccess) return e;
+  return launch(EncodeRows{d}, d.block_count, stream);
+}
+
+cudaError_t place_chunks(const EncodeLaunch& d, const core::EncodedPlace* places, cudaStream_t stream) { return launch(PlaceChunks{d, places}, d.job_count, stream); }
+
+cudaError_t copy_all(const core::CopyJob* jobs, int64_t count, cudaStream_t stream) { return launch(CopyAll{jobs}, count, stream); }
+
+}  // namespace ans::cuda

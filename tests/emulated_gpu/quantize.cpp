@@ -1,0 +1,1 @@
+#include "cuda/quantize.cu"  // compiled as C++: cuda/device.cuh is the one of this folder
