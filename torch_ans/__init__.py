@@ -35,14 +35,17 @@ from .model import (  # noqa: E402, F401
     save,
 )
 from .ops import (  # noqa: E402, F401
+    DecodePlan,
     build_table,
     cpu_backend,
     decode,
     decode_dequantize,
     dequantize,
     encode,
+    encode_streams,
     histogram,
     quantize,
+    quantize_many,
 )
 from .reader import AnsFile  # noqa: E402, F401
 from .streams import decode_stream, encode_stream  # noqa: E402, F401

@@ -145,3 +145,62 @@ def _(streams, out):
 @_register("ans::decode_streams_dequantize_out")
 def _(streams, scale, exponent, symbol_dtype, out):
     return None
+
+
+# ---- many tensors ----
+
+
+@_register("ans::row_scale_many")
+def _(weight, bits, clip_sigmas=None):
+    return [w.new_empty(w.shape[:-1], dtype=torch.float32) for w in weight]
+
+
+@_register("ans::pack_scale_many")
+def _(row_scale):
+    return [r.new_empty(r.shape, dtype=torch.float16) for r in row_scale], [r.new_empty((), dtype=torch.int32) for r in row_scale]
+
+
+@_register("ans::quantize_rows_many")
+def _(weight, scale, exponent, bits):
+    return [w.new_empty(w.shape, dtype=torch.int8) for w in weight]
+
+
+@_register("ans::quantize_many")
+def _(weight, bits=6, clip_sigmas=None):
+    return (
+        [w.new_empty(w.shape, dtype=torch.int8) for w in weight],
+        [w.new_empty(w.shape[:-1], dtype=torch.float16) for w in weight],
+        [w.new_empty((), dtype=torch.int32) for w in weight],
+    )
+
+
+@_register("ans::histogram_many")
+def _(symbols):
+    return symbols[0].new_empty((len(symbols), _BINS[symbols[0].dtype]), dtype=torch.int64)
+
+
+@_register("ans::encode_many")
+def _(symbols, table, chunk_symbols):
+    chunks = [(s.numel() + n - 1) // n for s, n in zip(symbols, chunk_symbols)]
+    return [_bytes(s, _dynamic()) for s in symbols], [s.new_empty((n, 2), dtype=torch.int32) for s, n in zip(symbols, chunks)]
+
+
+@_register("ans::encode_streams")
+def _(symbols, chunk_symbols):
+    return [_bytes(s, _dynamic(1)) for s in symbols]
+
+
+@_register("ans::plan_decode")
+def _(streams, scale, exponent, symbol_dtype, out):
+    plan = torch.empty((_dynamic(1),), dtype=torch.int64, device="cpu")
+    return plan, _bytes(out[0], _dynamic())
+
+
+@_register("ans::run_decode")
+def _(plan, device_plan, streams, scale, exponent, out):
+    return out[0].new_empty((len(out),), dtype=torch.int32)
+
+
+@_register("ans::check_decoded")
+def _(status):
+    return None

@@ -104,6 +104,37 @@ def dequantize(symbols: Tensor, scale: Tensor, exponent: Tensor, dtype: torch.dt
         return torch.ops.ans.dequantize(symbols, scale.detach(), exponent, dtype)
 
 
+def row_scale_many(weight: Sequence[Tensor], bits: int, clip_sigmas: float | str | None = None) -> list[Tensor]:
+    """`row_scale` of many tensors of one device in one call: on a GPU as many launches, and waits, as for one. An error names the tensor."""
+    with translate():
+        return torch.ops.ans.row_scale_many([w.detach() for w in weight], bits, _sigmas(clip_sigmas)) if weight else []
+
+
+def pack_scale_many(row_scale: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """`pack_scale` of many tensors of one device in one call."""
+    with translate():
+        return torch.ops.ans.pack_scale_many([r.detach() for r in row_scale]) if row_scale else ([], [])
+
+
+def quantize_rows_many(weight: Sequence[Tensor], scale: Sequence[Tensor], exponent: Sequence[Tensor], bits: int) -> list[Tensor]:
+    """`quantize_rows` of many tensors of one device in one call."""
+    with translate():
+        return torch.ops.ans.quantize_rows_many([w.detach() for w in weight], scale, exponent, bits) if weight else []
+
+
+def quantize_many(weight: Sequence[Tensor], bits: int = 6, clip_sigmas: float | str | None = None) -> list[Quantized]:
+    """`quantize` of many tensors of one device in one call."""
+    with translate():
+        parts = torch.ops.ans.quantize_many([w.detach() for w in weight], bits, _sigmas(clip_sigmas)) if weight else ()
+    return [Quantized(*part) for part in zip(*parts)]
+
+
+def histogram_many(symbols: Sequence[Tensor]) -> Tensor:
+    """int64 [tensors, bins]: `histogram` of many tensors of one device and dtype in one call."""
+    with translate():
+        return torch.ops.ans.histogram_many(symbols)
+
+
 def histogram(symbols: Tensor, contexts: Tensor | None = None, num_contexts: int = 1) -> Tensor:
     """int64 [num_contexts, bins]: how often each value occurs (in each context: uint8, one per symbol). 256 bins for int8 and uint8, 65536 for
     int16; bin 0 is the lowest value of the dtype."""
@@ -131,6 +162,13 @@ def encode(symbols: Tensor, table: Tensor, chunk_symbols: int = DEFAULT_CHUNK_SY
     SymbolNotInTableError if the table neither has a slot for a symbol nor an escape that reaches it."""
     with translate():
         return Encoded(*torch.ops.ans.encode(symbols, table, chunk_symbols))
+
+
+def encode_many(symbols: Sequence[Tensor], table: Sequence[Tensor], chunk_symbols: Sequence[int]) -> list[Encoded]:
+    """`encode` of many tensors of one device in one call. Tables may be on the CPU. An error names the tensor."""
+    with translate():
+        parts = torch.ops.ans.encode_many(symbols, table, chunk_symbols) if symbols else ()
+    return [Encoded(*part) for part in zip(*parts)]
 
 
 def decode(payload: Tensor, directory: Tensor, table: Tensor, numel: int, chunk_symbols: int, symbol_dtype: torch.dtype) -> Tensor:
@@ -205,6 +243,13 @@ def encode_stream(symbols: Tensor, chunk_symbols: int = DEFAULT_CHUNK_SYMBOLS) -
         return torch.ops.ans.encode_stream(symbols, chunk_symbols)
 
 
+def encode_streams(symbols: Sequence[Tensor], chunk_symbols: int | Sequence[int] = DEFAULT_CHUNK_SYMBOLS) -> list[Tensor]:
+    """`encode_stream` of many tensors of one device in one call; one chunk size for all, or one for each."""
+    sizes = [chunk_symbols] * len(symbols) if isinstance(chunk_symbols, int) else list(chunk_symbols)
+    with translate():
+        return torch.ops.ans.encode_streams(symbols, sizes) if symbols else []
+
+
 def decode_stream(stream: Tensor, numel: int, symbol_dtype: torch.dtype) -> Tensor:
     """The `numel` symbols (flat) of a stream. The caller bounds `numel`: a constant stream of two bytes may stand for any number of symbols."""
     with translate():
@@ -221,7 +266,7 @@ def decode_stream_out(stream: Tensor, out: Tensor) -> Tensor:
 def decode_streams_out(streams: Sequence[Tensor], out: Sequence[Tensor]) -> Sequence[Tensor]:
     """`decode_stream_out` of many streams in one call, which is faster than one after another: their chunks are decoded side by side. Each tensor of
     `out` is contiguous, has its stream's size and the dtype of its symbols (a stream says neither: another size or dtype gives other symbols or a
-    CorruptError); `out` is returned. After an error the contents of all are undefined."""
+    CorruptError); `out` is returned. Streams on the CPU are decoded to wherever `out` is. After an error the contents of all are undefined."""
     with _writing(out):
         if streams or out:  # without a tensor there is no device to choose a kernel by
             torch.ops.ans.decode_streams_out(streams, out)
@@ -238,6 +283,45 @@ def decode_streams_dequantize_out(
         if streams or out:
             torch.ops.ans.decode_streams_dequantize_out(streams, scale, exponent, symbol_dtype, out)
     return out
+
+
+class DecodePlan:
+    """Decoding many streams again and again, or inside a CUDA graph: everything that the host has to find out is found out here, once.
+
+    The streams (uint8) and `out` are as for `decode_streams_out`, or with `scale`, `exponent` and `symbol_dtype` as for
+    `decode_streams_dequantize_out`; all are contiguous and on one device, and stay where they are as long as the plan lives (what they hold may change,
+    if headers, and so sizes, stay as they are).
+
+    plan = DecodePlan(streams, out)
+    status = plan.run()      # queues a constant number of launches and does not wait
+    plan.check(status)       # waits; raises a CorruptError if a stream was damaged, and then the contents of `out` are undefined
+    """
+
+    def __init__(
+        self,
+        streams: Sequence[Tensor],
+        out: Sequence[Tensor],
+        scale: Sequence[Tensor] = (),
+        exponent: Sequence[Tensor] = (),
+        symbol_dtype: torch.dtype = torch.int8,
+    ) -> None:
+        self._streams, self._out, self._scale, self._exponent = list(streams), list(out), list(scale), list(exponent)
+        if not self._out:
+            raise InvalidArgumentError("there are no streams")
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in self._out):
+            raise InvalidArgumentError("out requires grad: plan under torch.no_grad()")
+        with translate():
+            self._plan = torch.ops.ans.plan_decode(self._streams, self._scale, self._exponent, symbol_dtype, self._out)
+
+    def run(self) -> Tensor:
+        """Decodes. Returns a status (int32 [streams], on the device) for `check`; on the CPU errors are raised at once."""
+        with _writing(self._out):
+            return torch.ops.ans.run_decode(*self._plan, self._streams, self._scale, self._exponent, self._out)
+
+    def check(self, status: Tensor) -> None:
+        """Raises a CorruptError that names the stream if one was damaged."""
+        with translate():
+            torch.ops.ans.check_decoded(status)
 
 
 def cpu_backend(name: str = "") -> str:
