@@ -2,7 +2,7 @@
 # Makes a virtual environment with torch and everything that tests and the demo use, and builds the package in it.
 # Prints the path of its python; progress goes to stderr. Where nothing changed since the last run, it does nothing.
 #
-#   scripts/setup_env.sh [--tests]     --tests: what the C++ tests need, too (cmake, GoogleTest)
+#   scripts/setup_env.sh [--tests]     --tests: what the tests need, too (cmake, GoogleTest, the library of the emulated GPU)
 #
 # Environment: ANS_VENV (default .venv), ANS_TORCH (torch's version), and setup.py's ANS_CUDA, ANS_GENCODE, ANS_WERROR.
 set -euo pipefail
@@ -50,5 +50,18 @@ if ! up_to_date "$venv/.ans-build" "$build" || ! [ -f torch_ans/_C.abi3.so ]; th
   rm -f torch_ans/_C*.so  # a library that is no longer built must not stay behind
   PATH=$venv/bin:$PATH "$python" -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e . >&2
   echo "$build" >"$venv/.ans-build"
+fi
+
+# ---- the CUDA operators on the emulated GPU, for the tests ----
+if [ "${1:-}" = --tests ]; then
+  build=$({
+    find csrc cuda tests/emulated_gpu setup.py -type f -print0 | sort -z | xargs -0 sha256sum
+    echo "$wanted $PWD ${ANS_WERROR:-}"
+  } | digest)
+  if ! up_to_date "$venv/.ans-emulated" "$build" || ! [ -d build/emulated_gpu ]; then
+    echo "building the emulated GPU" >&2
+    ANS_EMULATED_GPU=1 PATH=$venv/bin:$PATH "$python" setup.py -q build_ext --build-lib build/emulated_gpu >&2
+    echo "$build" >"$venv/.ans-emulated"
+  fi
 fi
 echo "$python"

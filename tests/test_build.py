@@ -53,23 +53,52 @@ def test_library_exports_nothing_of_ours_but_its_module(name: str) -> None:
     assert [symbol for symbol in exported if "std::" not in symbol] == [f"PyInit_{name}"]
 
 
-@pytest.mark.skipif("_C_cuda" not in LIBRARIES, reason="_C_cuda is not built: there is no nvcc, or torch has no CUDA")
-def test_cuda_kernels_are_registered() -> None:
-    coder = ("decode", "decode_out", "decode_dequantize", "decode_dequantize_out", "decode_stream", "decode_stream_out", "decode_streams_out", "decode_streams_dequantize_out")
-    for op in ("row_scale", "pack_scale", "quantize_rows", "quantize", "dequantize", "histogram", *coder):
-        assert torch._C._dispatch_has_kernel_for_dispatch_key(f"ans::{op}", "CUDA"), op
+needs_cuda_library = pytest.mark.skipif("_C_cuda" not in LIBRARIES, reason="_C_cuda is not built: there is no nvcc, or torch has no CUDA")
 
 
-@pytest.mark.skipif("_C_cuda" not in LIBRARIES, reason="_C_cuda is not built: there is no nvcc, or torch has no CUDA")
-def test_coder_kernels_stay_in_their_registers() -> None:
-    """No spills, no local arrays, and few enough registers that four blocks of 256 threads share a multiprocessor."""
+@needs_cuda_library
+def test_every_operator_has_a_cuda_kernel() -> None:
+    names = {schema.name for schema in torch._C._jit_get_all_schemas() if schema.name.startswith("ans::")}
+    assert len(names) > 25
+    for name in names - {"ans::cpu_backend"}:  # gatherv serves every device with one kernel
+        key = "CompositeExplicitAutograd" if name == "ans::gatherv" else "CUDA"
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(name, key), name
+
+
+# Kernel -> the most registers that a thread may take, and whether it may have an array of its own (in local memory). On a multiprocessor 65,536 registers are shared.
+KERNELS = {
+    "DecodeRows": (64, False),
+    "DecodeTails": (64, False),
+    "EncodeCosts": (40, False),
+    "EncodeSeeds": (160, True),  # a thread for a chunk: few of them, and a tail to look back at
+    "EncodeRows": (48, False),
+    "PlaceChunks": (40, False),
+    "CopyAll": (40, False),
+    "RowScales": (64, False),
+    "FindExtremes": (40, False),
+    "PackScales": (40, False),
+    "QuantizeRows": (64, False),
+    "Dequantize": (64, False),
+    "CountSymbols": (64, True),
+}
+
+
+@needs_cuda_library
+def test_kernels_stay_in_their_registers() -> None:
     triton = pytest.importorskip("triton")  # comes with torch, and brings NVIDIA's tool along
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     listing = subprocess.run([tool, "--dump-resource-usage", FOLDER / "_C_cuda.abi3.so"], capture_output=True, text=True, check=True).stdout
-    kernels = re.findall(r"Function \S*?(rows_kernel|tails_kernel)\S*:\s+REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", listing)
-    assert {name for name, *_ in kernels} == {"rows_kernel", "tails_kernel"}
-    for name, registers, stack, local in kernels:
-        assert int(registers) <= 64 and stack == local == "0", (name, registers, stack, local)
+    found = set()
+    for function, registers, stack, local in re.findall(r"Function (\S+):\s+REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", listing):
+        kernel = re.search(r"3ans4cuda.*?\d(" + "|".join(KERNELS) + r")(?![a-z])", function)
+        if kernel is None:
+            assert "3ans4cuda" not in function, f"{function} is not in the table"
+            continue
+        most, array = KERNELS[kernel[1]]
+        found.add(kernel[1])
+        assert int(registers) <= most and local == "0", (function, registers, local)
+        assert array or stack == "0", (function, stack)
+    assert found == set(KERNELS)
 
 
 def test_version_is_the_one_of_the_metadata() -> None:

@@ -151,6 +151,7 @@ def test_pieces_survive_being_packed():
         5: EncodedPiece(1, 0, [torch.tensor([0], dtype=torch.uint8)] * 2, [stream(0, 0), stream(7, 3)], None),
         2: EncodedPiece(0, -17, [torch.arange(9, dtype=torch.uint8)], [stream(11, 1)], torch.randn(5).half()),
         9: EncodedPiece(0, 3, [torch.arange(2, dtype=torch.uint8)], [stream(3, 2)], torch.zeros(0).half()),
+        7: EncodedPiece(2, 5, [], [], None, [torch.arange(n, dtype=torch.uint8) for n in (4, 0, 7)]),
     }
     for some in ({}, pieces):
         back = distributed.unpack_pieces(distributed.pack_pieces(some))
@@ -162,7 +163,8 @@ def test_pieces_survive_being_packed():
             )
             for one, two in zip(piece.streams, other.streams, strict=True):
                 assert torch.equal(one.payload, two.payload) and torch.equal(one.directory, two.directory)
-            assert (piece.scale is None) == (other.scale is None)
+            assert (piece.scale is None) == (other.scale is None) and (piece.record is None) == (other.record is None)
+            assert all(map(torch.equal, piece.record or [], other.record or []))
             assert piece.scale is None or torch.equal(piece.scale, other.scale) and piece.scale.dtype == other.scale.dtype
 
 

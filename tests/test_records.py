@@ -215,6 +215,8 @@ def test_mixed_signs_are_rotated_out_of_the_exponents():
 class ThreadExchange:
     """A world of threads: what one rank tells all others lies in a list that they share."""
 
+    device = torch.device("cpu")
+
     def __init__(self, rank, world_size, barrier, board):
         self.rank, self.world_size, self._barrier, self._board = rank, world_size, barrier, board
 

@@ -15,7 +15,7 @@ from . import model, pipeline
 from .errors import DistributedSaveError, InvalidArgumentError
 from .ops import Encoded
 from .pipeline import Options, Progress
-from .records import EncodedPiece
+from .records import EncodedPiece, bytes_to_host, to_host
 
 # What ranks tell each other before each collective: failed or not, what has to be the same, a text.
 _STATUS_BYTES, _SAME_BYTES = 1024, 32
@@ -111,11 +111,19 @@ class GroupExchange:
         return [total.view(part.shape) for total, part in zip(parts, counts)]
 
     def gather(self, pieces: Mapping[int, EncodedPiece]) -> list[Mapping[int, EncodedPiece]]:
-        # Rank 0 has no need to send its own.
-        payload = pipeline.agreed(self, lambda: pack_pieces({} if self.rank == 0 else pieces).to(self.device))
+        # Rank 0 has no need to send its own. Over NCCL what was encoded on a GPU stays there until it is on rank 0.
+        payload = pipeline.agreed(self, lambda: pack_pieces({} if self.rank == 0 else pieces, self.device))
         with self.collective("the collection of encoded tensors"):
             payloads = torch.ops.ans.gatherv(payload, self.group.group_name, 0)
-        return [pieces, *(unpack_pieces(payload.cpu()) for payload in payloads[1:])] if self.rank == 0 else []
+
+        def unpacked() -> list[Mapping[int, EncodedPiece]]:
+            if self.rank != 0:
+                return []
+            own = dict(zip(pieces, to_host(list(pieces.values()))))
+            others = bytes_to_host(payloads[1:]) if self.device.type == "cuda" else payloads[1:]
+            return [own, *map(unpack_pieces, others)]
+
+        return pipeline.agreed(self, unpacked)
 
     def _name(self, rank: int) -> int:
         """Rank in the world of a rank of the group."""
@@ -125,19 +133,21 @@ class GroupExchange:
 # ---- pieces as bytes ----
 
 
-def pack_pieces(pieces: Mapping[int, EncodedPiece]) -> Tensor:
-    """uint8: how many numbers follow, the numbers (int64), then everything else, one after another."""
+def pack_pieces(pieces: Mapping[int, EncodedPiece], device: torch.device | str = "cpu") -> Tensor:
+    """uint8 on `device`: how many numbers follow, the numbers (int64), then everything else, one after another."""
     numbers, parts = [len(pieces)], []
     for tensor, piece in pieces.items():
         rows = -1 if piece.scale is None else piece.scale.numel()
-        numbers += [tensor, piece.form, piece.exponent, rows, len(piece.streams)]
+        record = [] if piece.record is None else piece.record
+        numbers += [tensor, piece.form, piece.exponent, rows, len(piece.streams), len(record), *(stream.numel() for stream in record)]
+        parts += record
         for prefix, stream in zip(piece.prefixes, piece.streams):
             numbers += [prefix.numel(), stream.payload.numel(), stream.directory.shape[0], *stream.directory.flatten().tolist()]
             parts += [prefix, stream.payload]
         if piece.scale is not None:
             parts.append(piece.scale.view(torch.uint8))
     head = torch.tensor([len(numbers), *numbers], dtype=torch.int64)
-    return torch.cat([head.view(torch.uint8), *parts])
+    return torch.cat([part.to(device) for part in (head.view(torch.uint8), *parts)])
 
 
 def unpack_pieces(packed: Tensor) -> dict[int, EncodedPiece]:
@@ -153,7 +163,8 @@ def unpack_pieces(packed: Tensor) -> dict[int, EncodedPiece]:
 
     pieces = {}
     for _ in range(next(numbers)):
-        tensor, form, exponent, rows, stream_count = (next(numbers) for _ in range(5))
+        tensor, form, exponent, rows, stream_count, record_count = (next(numbers) for _ in range(6))
+        record = [take(next(numbers)) for _ in range(record_count)] or None
         prefixes, streams = [], []
         for _ in range(stream_count):
             prefix_bytes, payload_bytes, chunks = (next(numbers) for _ in range(3))
@@ -161,5 +172,5 @@ def unpack_pieces(packed: Tensor) -> dict[int, EncodedPiece]:
             prefixes.append(take(prefix_bytes))
             streams.append(Encoded(take(payload_bytes), directory))
         scale = None if rows < 0 else take(2 * rows).clone().view(torch.float16)  # clone: aligned
-        pieces[tensor] = EncodedPiece(form, exponent, prefixes, streams, scale)
+        pieces[tensor] = EncodedPiece(form, exponent, prefixes, streams, scale, record)
     return pieces

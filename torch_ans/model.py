@@ -129,7 +129,7 @@ def compress(
     flat, specs = pipeline.agreed(exchange, lambda: _plan(state_dict, options))
     about = f"{len(specs)} tensors of {sum(spec.numel for spec in specs)} elements"
     exchange.agree(None, pipeline.digest(specs), about)
-    pieces = pipeline.encode(specs, flat.tensors, exchange, progress)
+    pieces = pipeline.encode(specs, flat.tensors, exchange, progress, options.chunk_symbols)
 
     def finish() -> CompressedModel | None:
         if pieces is None:

@@ -3,7 +3,7 @@
 What is to be done follows from names, shapes, dtypes and options (`plan`), so every rank knows it. The work is divided by its
 cost; only tensors that are large beside a rank's share are cut, and only these need an exchange between the steps (see
 records.py). All other tensors are finished one after another, each on one rank, so that their intermediate results never add
-up.
+up; on a GPU some at a time (see batches.py), because a call for a small tensor costs more than its work.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import fnmatch
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from . import ops, records
+from . import batches, ops, records
 from .container import record_checksum
 from .entries import DTYPE_NUMBERS, DTYPES, QUANTIZED_DTYPES, SYMBOL_TYPES, Entry, Kind, dtype_name
 from .errors import InvalidArgumentError, NotFiniteError, UnsupportedDtypeError
@@ -274,10 +274,12 @@ def divide(specs: Sequence[EntrySpec], world_size: int) -> list[list[Share]]:
 
 
 class Exchange(Protocol):
-    """What ranks tell each other. Every rank calls the same methods in the same order."""
+    """What ranks tell each other. Every rank calls the same methods in the same order. `device` is where payloads are to be for
+    `gather`: on the CPU, or (NCCL) wherever they were encoded."""
 
     rank: int
     world_size: int
+    device: torch.device
 
     def agree(self, error: Exception | None, same: bytes = b"", about: str = "") -> None:
         """Raises on all ranks if one has an error (a world of one may leave that to its caller), or if not all say the `same`;
@@ -298,6 +300,7 @@ class LocalExchange:
 
     rank = 0
     world_size = 1
+    device = torch.device("cpu")
 
     def agree(self, error: Exception | None, same: bytes = b"", about: str = "") -> None:
         pass
@@ -324,21 +327,39 @@ def agreed(exchange: Exchange, work: Callable[[], T]) -> T:
 
 
 def encode(
-    specs: Sequence[EntrySpec], tensors: Sequence[Tensor], exchange: Exchange, progress: Progress | None
+    specs: Sequence[EntrySpec], tensors: Sequence[Tensor], exchange: Exchange, progress: Progress | None, chunk_target: int
 ) -> list[list[EncodedPiece]] | None:
-    """The pieces of every tensor on rank 0, None elsewhere."""
+    """The pieces of every tensor on rank 0, None elsewhere. Whole tensors on a GPU are encoded many together."""
     shares = divide(specs, exchange.world_size)
     cut = [number for number, parts in enumerate(shares) if len(parts) > 1]
     mine = {number: part for number, parts in enumerate(shares) for part in parts if part.rank == exchange.rank}
     nothing = Share(exchange.rank, 0, 0)
-    done = _encode_pieces({number: mine.get(number, nothing) for number in cut}, specs, tensors, exchange) if cut else {}
+    cut_pieces = _encode_pieces({number: mine.get(number, nothing) for number in cut}, specs, tensors, exchange) if cut else {}
 
-    def encode_whole_tensors() -> None:
-        for number, share in mine.items():
+    done: dict[int, EncodedPiece] = {}
+
+    def kept(pieces: Collection[EncodedPiece]) -> list[EncodedPiece]:
+        return records.to_host(list(pieces)) if exchange.device.type == "cpu" else list(pieces)
+
+    def one_by_one(numbers: Sequence[int]) -> None:
+        for number in numbers:
             if number not in done:
-                done.update(_encode_pieces({number: share}, specs, tensors, LocalExchange()))
+                [piece] = kept(_encode_pieces({number: mine[number]}, specs, tensors, LocalExchange()).values())
+                done[number] = piece
             if progress is not None:
                 progress(specs[number].name, tensors[number].nbytes)
+
+    def encode_whole_tensors() -> None:
+        done.update(zip(cut_pieces, kept(cut_pieces.values())))
+        together = [number for number in mine if number not in done and batches.suits(specs[number], tensors[number])]
+        for batch in batches.batched(together, tensors):
+            try:
+                pieces = batches.encode_whole([specs[i] for i in batch], [tensors[i] for i in batch], chunk_target)
+                done.update(zip(batch, kept(pieces)))
+            except NotFiniteError:
+                pass  # one by one it is found which
+            one_by_one(batch)
+        one_by_one([number for number in mine if number not in set(together)])
 
     agreed(exchange, encode_whole_tensors)
     gathered = exchange.gather({number: done[number] for number in mine})

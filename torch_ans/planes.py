@@ -14,8 +14,8 @@ from torch import Tensor
 from . import ops
 from .entries import DTYPE_NUMBERS, DTYPES, Transform
 
-# Components (numbers) that are worked on at a time: what is in between stays in the cache.
-_BLOCK = 1 << 17
+# Components (numbers) that are worked on at a time: on the CPU what is in between stays in the cache, on a GPU launches are few.
+_BLOCK, _GPU_BLOCK = 1 << 17, 1 << 25
 # Up to this many symbols in each, planes are counted together.
 _SHORT = 1 << 12
 _INTEGER_OF_BYTES = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -44,7 +44,7 @@ def _rotated(block: Tensor) -> Tensor:
 def _unrotate_(components: Tensor) -> None:
     """Undo `_rotated`, in place."""
     x = components.view(_INTEGER_OF_BYTES[components.shape[1]])
-    for block in x.split(_BLOCK):
+    for block in x.split(_block(x)):
         top = 8 * x.element_size() - 1
         sign = block << top  # the lowest bit alone, at the top
         block >>= 1
@@ -60,18 +60,22 @@ def _differences(block: Tensor, before: Tensor) -> Tensor:
     return (x[1:] - x[:-1]).view(torch.uint8).view(block.shape)
 
 
+def _block(tensor: Tensor) -> int:
+    return _BLOCK if tensor.is_cpu else _GPU_BLOCK
+
+
 def _undo_differences_(components: Tensor) -> None:
     """Undo `_differences` of all components of a tensor, in place. Sums wrap, so the sign of the integers does not matter."""
     x = components.view(_INTEGER_OF_BYTES[components.shape[1]]).view(-1)
     carry = x.new_zeros(1)
-    for block in x.split(_BLOCK):
+    for block in x.split(_block(x)):
         block[:1] += carry
         block.copy_(block.cumsum(0, dtype=torch.int64))
         carry = block[-1:]
 
 
 def _blocks(components: Tensor, transform: int, begin: int, end: int | None) -> Iterator[Tensor]:
-    for block in components[begin:end].split(_BLOCK):
+    for block in components[begin:end].split(_block(components)):
         if transform == Transform.ROTATE:
             yield _rotated(block)
         elif transform == Transform.DELTA and block.shape[0]:
@@ -116,9 +120,11 @@ def count_cut(planes: list[Tensor]) -> Tensor:
     return torch.cat([ops.histogram(plane) for plane in planes])
 
 
-def join_planes(planes: Callable[[int], Tensor], components: int, size: int, transform: int) -> Tensor:
+def join_planes(
+    planes: Callable[[int], Tensor], components: int, size: int, transform: int, device: torch.device | str = "cpu"
+) -> Tensor:
     """uint8 [components, size] of the planes, each asked for when its turn has come."""
-    joined = torch.empty(components, size, dtype=torch.uint8)
+    joined = torch.empty(components, size, dtype=torch.uint8, device=device)
     for number in range(size):
         joined[:, size - 1 - number] = planes(number)
     if transform == Transform.ROTATE:

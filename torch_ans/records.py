@@ -71,13 +71,15 @@ class EntrySpec:
 
 class EncodedPiece(NamedTuple):
     """What a piece contributes to the record of its tensor. `form` is an index into the forms of the spec, `scale` holds the
-    fp16 scales of the rows that begin in the piece (quantized only)."""
+    fp16 scales of the rows that begin in the piece (quantized only). A piece that is the whole tensor may be its record
+    instead: complete streams (see batches.py), and nothing else but form and exponent."""
 
     form: int
     exponent: int
     prefixes: list[Tensor]
     streams: list[ops.Encoded]
     scale: Tensor | None
+    record: list[Tensor] | None = None
 
 
 # ---- shapes ----
@@ -173,7 +175,7 @@ def estimated_bytes(counts: Tensor) -> np.ndarray:
     return np.where(values.max(1) == total, 1 + symbol_bytes, np.minimum(code + table >> 3, 1 + total * symbol_bytes))
 
 
-def _choose(spec: EntrySpec, totals: Sequence[Tensor]) -> int:
+def choose(spec: EntrySpec, totals: Sequence[Tensor]) -> int:
     """The form (a number) that is smallest for these counts."""
     if len(spec.forms) == 1:
         return 0
@@ -221,7 +223,7 @@ class PlainPiece:
         return count_cut(self.planes[form])
 
     def encode(self, totals: Sequence[Tensor]) -> EncodedPiece:
-        number = _choose(self.spec, totals)
+        number = choose(self.spec, totals)
         form = self.spec.forms[number]
         prefixes = _prefixes(self.spec, form, totals[number])
         if form.kind == Kind.SYMBOLS:
@@ -289,6 +291,12 @@ class QuantizedPiece:
         return torch.cat([function(block.float(), *values) for block, *values in blocks])
 
 
+def plane_count(spec: EntrySpec) -> int:
+    """Planes of a tensor, and streams, if it is kept as planes."""
+    _, item_bytes, components = DTYPES[DTYPE_NUMBERS[spec.dtype]]
+    return item_bytes // components
+
+
 def make_piece(spec: EntrySpec, tensor: Tensor, first_chunk: int, last_chunk: int) -> PlainPiece | QuantizedPiece:
     """The piece of these chunks (from the first up to, not including, the last)."""
     begin, end = (min(spec.components, chunk * spec.chunk_symbols) for chunk in (first_chunk, last_chunk))
@@ -299,10 +307,42 @@ def make_piece(spec: EntrySpec, tensor: Tensor, first_chunk: int, last_chunk: in
 
 
 def _encode_piece(symbols: Tensor, prefix: Tensor, chunk_symbols: int) -> ops.Encoded:
-    return streams.encode_piece(symbols.cpu(), prefix, chunk_symbols)
+    """Encodes where the symbols are, and leaves the payload there."""
+    encoded = streams.encode_piece(symbols, prefix, chunk_symbols)
+    return encoded._replace(directory=encoded.directory.cpu())
+
+
+def to_host(pieces: Sequence[EncodedPiece]) -> list[EncodedPiece]:
+    """Pieces whose payloads are on the host. Those of a GPU come in one copy, to pinned memory, of which the results are views."""
+    there = [part for piece in pieces for part in (*(stream.payload for stream in piece.streams), *(piece.record or ())) if part.is_cuda]
+    here = iter(bytes_to_host(there))
+
+    def move(part: Tensor) -> Tensor:
+        return next(here) if part.is_cuda else part
+
+    moved = []
+    for piece in pieces:
+        encoded = [stream._replace(payload=move(stream.payload)) for stream in piece.streams]
+        moved.append(piece._replace(streams=encoded, record=piece.record and [move(stream) for stream in piece.record]))
+    return moved
+
+
+def bytes_to_host(parts: Sequence[Tensor]) -> list[Tensor]:
+    """uint8 tensors [n] of one GPU on the host, in pinned memory."""
+    if not parts:
+        return []
+    joined = torch.cat(list(parts)) if len(parts) > 1 else parts[0]
+    there = torch.empty(joined.shape, dtype=torch.uint8, pin_memory=True)
+    there.copy_(joined, non_blocking=True)
+    torch.cuda.current_stream(joined.device).synchronize()
+    return list(there.split([part.numel() for part in parts]))
 
 
 # ---- records ----
+
+
+def _plain_meta(form: Form) -> tuple[int, ...]:
+    return (form.transform,) if form.kind == Kind.PLANES else ()
 
 
 def join_pieces(
@@ -312,10 +352,13 @@ def join_pieces(
     in order."""
     first = pieces[0]
     form = spec.forms[first.form]
+    if first.record is not None:
+        meta = QuantizedMeta(form.columns, form.bits, first.exponent) if form.kind == Kind.QUANTIZED else _plain_meta(form)
+        return form, meta, [[stream] for stream in first.record]
     numbers = range(len(first.prefixes))
     parts = [streams.assemble_stream(first.prefixes[i], [piece.streams[i] for piece in pieces]) for i in numbers]
     if form.kind != Kind.QUANTIZED:
-        return form, (form.transform,) if form.kind == Kind.PLANES else (), parts
+        return form, _plain_meta(form), parts
     scale = torch.cat([piece.scale for piece in pieces if piece.scale is not None])
     chunk = chunk_length(scale.numel(), 1, chunk_target)
     parts += [[streams.encode_stream(plane, chunk)] for plane in cut_planes(component_bytes(scale, "float16"), Transform.NONE)]

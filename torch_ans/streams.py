@@ -44,11 +44,11 @@ def stream_model(prefix: Tensor) -> Model:
 
 def encode_piece(symbols: Tensor, prefix: Tensor, chunk_symbols: int) -> ops.Encoded:
     """Payload and directory of a run of symbols under a stream's prefix. For the stream to be that of the whole array, every piece but the last
-    must hold whole chunks. Raw: the symbols themselves and no directory; constant: nothing."""
+    must hold whole chunks. Raw: the symbols themselves and no directory; constant: nothing. The prefix is on the CPU; the result is where the symbols are."""
     model = stream_model(prefix)
-    no_chunks = torch.empty((0, 2), dtype=torch.int32)
+    no_chunks = torch.empty((0, 2), dtype=torch.int32, device=symbols.device)
     if model is Model.CONSTANT:
-        return ops.Encoded(torch.empty(0, dtype=torch.uint8), no_chunks)
+        return ops.Encoded(torch.empty(0, dtype=torch.uint8, device=symbols.device), no_chunks)
     if model is Model.RAW:
         return ops.Encoded(symbols.contiguous().view(-1).view(torch.uint8), no_chunks)
     return ops.encode(symbols, prefix[_table_begin(prefix) :], chunk_symbols)
