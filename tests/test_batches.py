@@ -7,6 +7,7 @@ import torch
 
 import torch_ans
 from torch_ans import batches, errors, records
+from torch_ans.entries import Kind
 
 
 def model() -> dict[str, torch.Tensor]:
@@ -33,6 +34,30 @@ def test_together_or_one_by_one_the_file_is_the_same(options, batch_bytes: int, 
     assert torch_ans.dumps(model(), **options, progress=lambda name, size: seen.append(name)) == expected
     assert sorted(seen) == sorted(name for name in model() if name != "again")
     assert {1: calls == [], 30_000: len(calls) > 1, 1 << 28: len(calls) == 1 and calls[0] > 10}[batch_bytes]
+
+
+@pytest.mark.parametrize("batch_bytes", [30_000, 1 << 28])
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float64])
+def test_together_or_one_by_one_the_tensors_are_the_same(dtype, batch_bytes: int, monkeypatch) -> None:
+    data = torch_ans.dumps(model(), bits=6, min_quantized_numel=500, ties=(".q", ".scale"))
+    with torch_ans.open(data) as file:
+        expected = file.tree(dtype)
+        quantized = [name for name in file.keys() if file.entry(name).kind == Kind.QUANTIZED]
+        integers = {name: file.get_quantized(name) for name in quantized}
+        tied = file.dequantize("w.q", dtype)
+    monkeypatch.setattr(batches, "decodes_on", lambda device: True)
+    monkeypatch.setattr(batches, "BATCH_BYTES", batch_bytes)
+    with torch_ans.open(data) as file:
+        tree = file.tree(dtype)
+        assert tree.keys() == expected.keys() and tree["again"] is tree["layer.0"]
+        for name, tensor in expected.items():
+            for other in (tree[name], file.get_tensor(name, dtype)):
+                assert other.dtype == tensor.dtype and other.shape == tensor.shape
+                assert torch.equal(other.reshape(-1).contiguous().view(torch.uint8), tensor.reshape(-1).contiguous().view(torch.uint8)), name
+        for name in quantized:
+            assert all(map(torch.equal, file.get_quantized(name), integers[name]))
+        assert torch.equal(file.dequantize("w.q", dtype), tied)
+        file.verify()
 
 
 def test_the_tensor_that_cannot_be_quantized_is_named(monkeypatch) -> None:

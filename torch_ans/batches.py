@@ -5,18 +5,21 @@ The records are those of records.py, which takes tensors (and parts of tensors) 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from . import ops, records
-from .entries import Kind, Transform, torch_dtype
-from .planes import component_bytes, cut_planes, flat
+from .entries import Entry, Kind, QuantizedMeta, Transform, torch_dtype
+from .planes import component_bytes, cut_planes, flat, join_planes
 from .records import EncodedPiece, EntrySpec
 
 #: Bytes of tensors that are worked on together, about: their symbols and planes take up to three times as much beside them.
 BATCH_BYTES = 1 << 28
+
+
+SYMBOLS = {"i8": torch.int8, "u8": torch.uint8, "i16": torch.int16}
 
 
 def on_gpu(tensor: Tensor) -> bool:
@@ -29,17 +32,16 @@ def suits(spec: EntrySpec, tensor: Tensor) -> bool:
     return on_gpu(tensor) and 0 < tensor.nbytes <= BATCH_BYTES and not (quantized and tensor.dtype == torch.float64)
 
 
-def batched(numbers: Sequence[int], tensors: Sequence[Tensor]) -> Iterator[list[int]]:
-    """Cuts a sequence of tensors (their numbers) into batches of one device."""
+def batched(numbers: Sequence[int], size_of: Callable[[int], int], device_of: Callable[[int], object] = lambda number: None) -> Iterator[list[int]]:
+    """Cuts a sequence of tensors (their numbers) into batches of one device and about BATCH_BYTES."""
     batch: list[int] = []
     size = 0
     for number in numbers:
-        tensor = tensors[number]
-        if batch and (size + tensor.nbytes > BATCH_BYTES or tensors[batch[0]].device != tensor.device):
+        if batch and (size + size_of(number) > BATCH_BYTES or device_of(batch[0]) != device_of(number)):
             yield batch
             batch, size = [], 0
         batch.append(number)
-        size += tensor.nbytes
+        size += size_of(number)
     if batch:
         yield batch
 
@@ -108,3 +110,60 @@ def _symbols_of(tensor: Tensor, spec: EntrySpec, form: int) -> list[Tensor]:
     if spec.forms[form].kind == Kind.SYMBOLS:
         return [components.view(torch_dtype(spec.dtype)).view(-1)]
     return cut_planes(components, spec.forms[form].transform)
+
+
+# ---- the other way ----
+
+
+def decodes_on(device: torch.device) -> bool:
+    """Whether tensors for this device are decoded on it. Otherwise they are decoded on the CPU and moved."""
+    return device.type == "cuda" and torch._C._dispatch_has_kernel_for_dispatch_key("ans::decode_streams_out", "CUDA")
+
+
+def staged(streams: Sequence[Sequence[memoryview]], device: torch.device) -> list[list[Tensor]]:
+    """Streams as uint8 tensors on the host, in pinned memory where they are to go to a GPU."""
+    sizes = [len(stream) for record in streams for stream in record]
+    memory = torch.empty(sum(sizes), dtype=torch.uint8, pin_memory=device.type == "cuda")
+    parts = iter(memory.split(sizes))
+    result = []
+    for record in streams:
+        result.append([next(parts) for _ in record])
+        for part, stream in zip(result[-1], record):
+            part.numpy()[:] = memoryview(stream)
+    return result
+
+
+def decode(entries: Sequence[Entry], streams: Sequence[Sequence[memoryview]], dtypes: Sequence[torch.dtype | None], device: torch.device) -> list[Tensor]:
+    """The tensors of these entries (no aliases) from their records: two calls of operators for all of them. Quantized ones come in the dtype that is given for them."""
+    there = staged(streams, device)
+    quantized = [i for i, entry in enumerate(entries) if entry.kind == Kind.QUANTIZED]
+    rows = [entries[i].numel // QuantizedMeta(*entries[i].meta).columns for i in quantized]
+    planes = torch.empty(2, sum(rows), dtype=torch.uint8, device=device)  # of the scales of all quantized tensors
+    parts: dict[int, list[Tensor]] = {i: list(of_one) for i, of_one in zip(quantized, zip(*(plane.split(rows) for plane in planes)))}
+    for i, entry in enumerate(entries):
+        if entry.kind != Kind.QUANTIZED:
+            parts[i] = [torch.empty(spec.numel, dtype=SYMBOLS[spec.symbol_type], device=device) for spec in entry.streams]
+    ops.decode_streams_out([stream for i in parts for stream in there[i][-len(parts[i]) :]], [part for of_one in parts.values() for part in of_one])
+
+    results: dict[int, Tensor] = {}
+    if quantized:
+        scales = planes.flip(0).t().contiguous().view(torch.float16).view(-1).split(rows)  # the low byte comes first
+        exponents = torch.tensor([QuantizedMeta(*entries[i].meta).exponent for i in quantized], dtype=torch.int32, device=device).unbind()
+        for i in quantized:
+            wanted = dtypes[i] or torch_dtype(entries[i].dtype)
+            shape = (-1, QuantizedMeta(*entries[i].meta).columns)
+            results[i] = torch.empty(entries[i].numel, dtype=torch.float32 if wanted == torch.float64 else wanted, device=device).view(shape)
+        weights = [results[i] for i in quantized]
+        ops.decode_streams_dequantize_out([there[i][0] for i in quantized], scales, exponents, torch.int8, weights)
+    for i, entry in enumerate(entries):
+        if entry.kind == Kind.QUANTIZED:
+            results[i] = results[i].to(dtypes[i] or torch_dtype(entry.dtype))
+        elif entry.kind == Kind.SYMBOLS:
+            results[i] = parts[i][0]
+        else:
+            results[i] = _joined(parts[i], entry.meta[0]).view(-1).view(torch_dtype(entry.dtype))
+    return [results[i].view(entry.shape) for i, entry in enumerate(entries)]
+
+
+def _joined(planes: Sequence[Tensor], transform: int) -> Tensor:
+    return join_planes(planes.__getitem__, planes[0].numel(), len(planes), transform, planes[0].device)

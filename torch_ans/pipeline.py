@@ -352,7 +352,7 @@ def encode(
     def encode_whole_tensors() -> None:
         done.update(zip(cut_pieces, kept(cut_pieces.values())))
         together = [number for number in mine if number not in done and batches.suits(specs[number], tensors[number])]
-        for batch in batches.batched(together, tensors):
+        for batch in batches.batched(together, lambda i: tensors[i].nbytes, lambda i: tensors[i].device):
             try:
                 pieces = batches.encode_whole([specs[i] for i in batch], [tensors[i] for i in batch], chunk_target)
                 done.update(zip(batch, kept(pieces)))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from . import ops, records, streams, tree
+from . import batches, ops, records, streams, tree
 from .entries import QUANTIZED_DTYPES, Entry, Index, Kind, QuantizedMeta, StreamSpec, torch_dtype
 from .errors import InvalidArgumentError
-
-_TORCH_SYMBOLS = {"i8": torch.int8, "u8": torch.uint8, "i16": torch.int16}
 
 
 class Reader(Protocol):
@@ -88,7 +86,7 @@ class AnsFile:
         entry = self.entry(name)
         if entry.kind == Kind.QUANTIZED:
             return self.dequantize(name, dtype)
-        return records.decode_exact(entry, self._record(name)).to(self._device)
+        return self._decode_exact(entry)
 
     def get_quantized(self, name: str) -> ops.Quantized:
         """The integers of a quantized tensor and their scales. Symbols have one row per scale as their last dimension, which
@@ -98,8 +96,8 @@ class AnsFile:
             raise InvalidArgumentError(f"{name!r} is not quantized, but kept exactly")
         record = self._record(name)
         scale, exponent = records.decode_scale(entry, record)
-        symbols = streams.decode_stream(record[0], entry.numel, torch.int8).view(*scale.shape, QuantizedMeta(*entry.meta).columns)
-        return ops.Quantized(*(part.to(self._device) for part in (symbols, scale, exponent)))
+        symbols = self._decode_symbols(record[0], entry.numel, torch.int8).view(*scale.shape, QuantizedMeta(*entry.meta).columns)
+        return ops.Quantized(symbols, scale.to(self._device), exponent.to(self._device))
 
     def get_scale_name(self, name: str) -> str | None:
         """Name of the scale that is tied to a tensor of integers; None if there is none."""
@@ -115,6 +113,8 @@ class AnsFile:
         entry = self.entry(name)
         if dtype is not None and str(dtype).removeprefix("torch.") not in QUANTIZED_DTYPES:
             raise InvalidArgumentError(f"weights cannot be decoded to {dtype}; {', '.join(QUANTIZED_DTYPES)} are possible")
+        if entry.kind == Kind.QUANTIZED and batches.decodes_on(self._device):
+            return self._decode_there([self._number(name)], dtype)[0]
         if entry.kind == Kind.QUANTIZED:
             record = self._record(name)
             scale, exponent = records.decode_scale(entry, record)
@@ -123,24 +123,31 @@ class AnsFile:
             return weight.view(entry.shape).to(self._device)
         if (scale_name := self.get_scale_name(name)) is None:
             raise InvalidArgumentError(f"{name!r} is neither quantized nor tied to a scale")
-        scale = records.decode_exact(self.entry(scale_name), self._record(scale_name)).view(-1)
+        scale = self._decode_exact(self.entry(scale_name)).view(-1)
         if scale.numel() == 0 or entry.numel % scale.numel():
             raise InvalidArgumentError(f"{scale_name!r} has {scale.numel()} scales, which do not divide {name!r}")
-        return self._dequantize_tied(name, entry, scale, dtype or scale.dtype).view(entry.shape).to(self._device)
+        return self._dequantize_tied(name, entry, scale, dtype or scale.dtype).view(entry.shape)
 
     def _dequantize_tied(self, name: str, entry: Entry, scale: Tensor, dtype: torch.dtype) -> Tensor:
         stream = self._record(name)[0]
-        symbol_dtype = _TORCH_SYMBOLS[entry.streams[0].symbol_type]
-        if scale.dtype == torch.float16:
-            columns = entry.numel // scale.numel()
-            return records.decode_scaled(stream, symbol_dtype, scale, torch.zeros((), dtype=torch.int32), columns, dtype)
+        symbol_dtype = batches.SYMBOLS[entry.streams[0].symbol_type]
         wide = torch.float64 if scale.dtype == torch.float64 else torch.float32
-        symbols = streams.decode_stream(stream, entry.numel, symbol_dtype).view(scale.numel(), -1)
+        if scale.dtype == torch.float16:
+            weights = torch.empty(scale.numel(), entry.numel // scale.numel(), dtype=wide if dtype == torch.float64 else dtype, device=self._device)
+            if weights.is_cpu or batches.decodes_on(self._device):
+                exponent = torch.zeros((), dtype=torch.int32, device=self._device)
+                ops.decode_streams_dequantize_out([stream], [scale], [exponent], symbol_dtype, [weights])
+                return weights.to(dtype)
+        symbols = self._decode_symbols(stream, entry.numel, symbol_dtype).view(scale.numel(), -1)
         return symbols.to(wide).mul_(scale.to(wide)[:, None]).to(dtype)
 
     def tree(self, dtype: torch.dtype | None = None, progress: Callable[[str, int], None] | None = None) -> Any:
         """Everything, nested as it was saved; tensors that were one are one again."""
         tensors: dict[int, Tensor] = {}
+        if batches.decodes_on(self._device):
+            numbers = [number for number, entry in enumerate(self.index.entries) if entry.kind != Kind.ALIAS]
+            for batch in batches.batched(numbers, lambda i: self.index.entries[i].decoded_bytes):
+                tensors.update(zip(batch, self._decode_there(batch, dtype)))
         for number, name in enumerate(self.keys()):
             target = self.index.resolve(number)
             if target not in tensors:
@@ -171,6 +178,20 @@ class AnsFile:
         if name not in self.index.numbers:
             raise KeyError(f"there is no tensor {name!r} in this file")
         return self.index.resolve(self.index.numbers[name])
+
+    def _decode_there(self, numbers: Sequence[int], dtype: torch.dtype | None = None) -> list[Tensor]:
+        """Tensors of entries, all at once, on the file's device."""
+        return batches.decode([self.index.entries[i] for i in numbers], [self._reader.record(i) for i in numbers], [dtype] * len(numbers), self._device)
+
+    def _decode_exact(self, entry: Entry) -> Tensor:
+        if batches.decodes_on(self._device):
+            return self._decode_there([self._number(entry.name)])[0]
+        return records.decode_exact(entry, self._record(entry.name)).to(self._device)
+
+    def _decode_symbols(self, stream: Tensor, numel: int, dtype: torch.dtype) -> Tensor:
+        if batches.decodes_on(self._device):
+            return ops.decode_streams_out([stream], [torch.empty(numel, dtype=dtype, device=self._device)])[0]
+        return streams.decode_stream(stream, numel, dtype).to(self._device)
 
     def _record(self, name: str) -> list[Tensor]:
         return [records.stream_tensor(stream) for stream in self._reader.record(self._number(name))]
