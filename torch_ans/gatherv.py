@@ -32,12 +32,14 @@ def gatherv(payload: Tensor, group_name: str, dst: int) -> list[Tensor]:
     dist.all_gather_into_tensor(sizes, size, group=group)
     sizes = sizes.tolist()
     if rank != dst:
-        if sizes[rank]:
-            dist.send(payload, group=group, group_dst=dst)
-        return []
-    out = [payload.clone() if i == rank else payload.new_empty(sizes[i]) for i in range(world_size)]
-    receives = [dist.P2POp(dist.irecv, out[i], group=group, group_peer=i) for i in range(world_size) if i != rank and sizes[i]]
-    for work in dist.batch_isend_irecv(receives) if receives else []:
+        out = []
+        transfers = [dist.P2POp(dist.isend, payload, group=group, group_peer=dst)] if sizes[rank] else []
+    else:
+        out = [payload.clone() if i == rank else payload.new_empty(sizes[i]) for i in range(world_size)]
+        transfers = [dist.P2POp(dist.irecv, out[i], group=group, group_peer=i) for i in range(world_size) if i != rank and sizes[i]]
+    # A batch on both sides: NCCL runs batches over the group's own communicator, and a single send over another one, of the pair,
+    # where a batch would wait for it for ever.
+    for work in dist.batch_isend_irecv(transfers) if transfers else []:
         work.wait()
     return out
 

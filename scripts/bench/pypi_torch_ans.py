@@ -22,6 +22,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "tans32 x4": {"impl": "tans32", "num_interleaves": 4, "freq_precision": 12, "num_parallel_states": 8},
 }
 
+# On a GPU, for bench_gpu.py: a warp for a stream, and enough streams to fill the card.
+GPU_VARIANTS: dict[str, dict[str, Any]] = {
+    "rans32_16 x32 on the GPU": {"impl": "rans32_16", "num_interleaves": 32, "freq_precision": 12, "num_parallel_states": 1024, "device": "cuda"},
+}
+
 
 def install(folder: Path) -> None:
     """pip install into a folder of its own: in the environment it would overwrite us."""
@@ -36,7 +41,7 @@ class PypiTorchAns(Contender):
 
     def __init__(self, folder: Path, variant: str) -> None:
         super().__init__()
-        self.name, self._settings = f"PyPI torch-ans {variant}", VARIANTS[variant]
+        self.name, self._settings = f"PyPI torch-ans {variant}", {**VARIANTS, **GPU_VARIANTS}[variant]
         if not (folder / "torch_ans").is_dir():
             raise Unavailable("not installed: bench_codec.py --install")
         self.version = next((path.name.split("-")[1] for path in folder.glob("torch_ans-*.dist-info")), "unknown")
