@@ -28,30 +28,27 @@ template <class Out>
 struct SymbolSink {
   Out* out;
   ANS_INLINE SymbolSink(const WarpJob& job, const WarpWeights*) : out(static_cast<Out*>(job.out)) {}
-  ANS_INLINE void operator()(int64_t i, int32_t symbol) { out[i] = static_cast<Out>(symbol); }
+  ANS_INLINE void operator()(int i, int32_t symbol) { out[i] = static_cast<Out>(symbol); }
 };
 
-// As weights. A lane's symbols come in ascending order, so that its row moves on without a division.
+// As weights. A lane's symbols come in ascending order, so that its row of the matrix moves on without a division for each.
 template <class T>
 struct WeightSink {
   const WarpWeights to;
   const int32_t exponent;
-  const int64_t element;
-  int64_t row, row_end;
-  float scale;
-  ANS_INLINE WeightSink(const WarpJob& job, const WarpWeights* weights) : to(weights[job.stream]), exponent(*to.exponent), element(job.element) {
-    row = element / to.columns;
-    row_end = (row + 1) * to.columns;
-    scale = core::unpack_scale(to.scale[row], exponent);
-  }
-  ANS_INLINE void operator()(int64_t i, int32_t symbol) {
-    const int64_t at = element + i;
-    if (at >= row_end) {
-      row = at / to.columns;
-      row_end = (row + 1) * to.columns;
+  const int64_t element;  // of the matrix: the chunk's first
+  T* out;
+  int row_end = 0;  // symbols of the chunk up to which the scale is this one
+  float scale = 0;
+  ANS_INLINE WeightSink(const WarpJob& job, const WarpWeights* weights)
+      : to(weights[job.stream]), exponent(*to.exponent), element(job.element), out(static_cast<T*>(to.weight) + element) {}
+  ANS_INLINE void operator()(int i, int32_t symbol) {
+    if (i >= row_end) {
+      const int64_t row = (element + i) / to.columns, end = (row + 1) * to.columns - element;
+      row_end = end < format::kMaxChunkSymbols ? int(end) : int(format::kMaxChunkSymbols);
       scale = core::unpack_scale(to.scale[row], exponent);
     }
-    static_cast<T*>(to.weight)[at] = core::from_float<T>(core::dequantize_symbol(symbol, scale));
+    out[i] = core::from_float<T>(core::dequantize_symbol(symbol, scale));
   }
 };
 
@@ -70,7 +67,7 @@ struct DecodeRows {
     const DecodeTable& table = table_at(d.tables, block.table);
     for (uint32_t s = uint32_t(Block::thread()); s < uint32_t(format::kSlots); s += kThreads) shared.slots[s] = core::slot_entry(table, s);
     Block::sync();
-    const int w = Block::thread() / 32;
+    const int w = Block::warp();
     if (w >= block.jobs) return;
     const int number = block.first_job + w;
     const WarpJob job = d.jobs[number];
@@ -85,7 +82,7 @@ struct DecodeRows {
 
 template <int kBuckets, class Sink>
 ANS_INLINE core::Status tail_of(const DecodeTable& table, const WarpJob& job, const uint32_t* state, Sink& sink, bool is_signed) {
-  const int64_t first = job.symbols - job.tail;
+  const int first = int(job.symbols - job.tail);
   auto put = [&](int i, uint32_t symbol) {  // mod 2^16
     const int32_t value = table.symbol_bytes == 2 ? int32_t(int16_t(symbol)) : is_signed ? int32_t(int8_t(symbol)) : int32_t(uint8_t(symbol));
     sink(first + i, value);

@@ -21,12 +21,19 @@ struct Warp {
   ANS_INLINE static uint32_t ballot(bool flag) { return __ballot_sync(kAll, flag); }
   ANS_INLINE static uint32_t shuffle(uint32_t v, unsigned source) { return __shfl_sync(kAll, v, int(source)); }
   ANS_INLINE static void sync() { __syncwarp(); }
+  ANS_INLINE static uint32_t opaque(uint32_t v) {
+    asm volatile("" : "+r"(v));
+    return v;
+  }
   ANS_INLINE static void set_bits(uint32_t* p, uint32_t bits) { atomicOr(p, bits); }
 };
 
 struct Block {
   ANS_INLINE static int thread() { return int(threadIdx.x); }
   ANS_INLINE static int64_t number() { return int64_t(blockIdx.x); }
+  // Number of the thread's warp. By a shuffle, for then the compiler knows that it is the same in all lanes, and all that depends on it; otherwise it would look
+  // before every ballot whether they are together.
+  ANS_INLINE static int warp() { return __shfl_sync(0xffffffffu, int(threadIdx.x / 32), 0); }
   ANS_INLINE static void sync() { __syncthreads(); }
 };
 

@@ -20,21 +20,21 @@ constexpr int kWarps = kEncodeWarps;
 // The first error of a stream stays.
 ANS_INLINE void report(uint32_t* status, int stream, core::Status s) { set_if_zero(&status[stream], static_cast<uint32_t>(s)); }
 
-// The tables of a block, copied by all its threads; the entries alone are enough for costs.
-struct SharedEntries {
-  uint32_t entry[core::kOtherSymbol + 1];
+// Tables of a block, made by all its threads.
+struct SharedCosts {
+  uint32_t entry[warp::kPlaces];
   ANS_INLINE void load(const EncodeTable& table, int threads) {
-    for (int u = Block::thread(); u <= core::kOtherSymbol; u += threads) entry[u] = core::symbol_entry(table, uint32_t(u));
+    for (int u = Block::thread(); u < warp::kPlaces; u += threads) entry[u] = warp::entry_at(table, uint32_t(u));
   }
 };
-struct SharedTables : SharedEntries {
-  uint32_t packed[format::kMaxAlphabet], reciprocal[format::kMaxAlphabet];
+struct SharedSteps {
+  alignas(8) uint32_t steps[2 * warp::kPlaces];
   uint16_t slot_of[format::kSlots];
   ANS_INLINE void load(const EncodeTable& table, int threads) {
-    SharedEntries::load(table, threads);
-    for (int i = Block::thread(); i < format::kMaxAlphabet; i += threads) {
-      packed[i] = table.packed[i];
-      reciprocal[i] = table.reciprocal[i];
+    for (int u = Block::thread(); u < warp::kPlaces; u += threads) {
+      const uint32_t index = warp::entry_at(table, uint32_t(u)) & 0xFF;
+      steps[2 * u] = table.packed[index];
+      steps[2 * u + 1] = table.reciprocal[index];
     }
     for (int i = Block::thread(); i < format::kSlots; i += threads) slot_of[i] = table.slot_of[i];
   }
@@ -42,7 +42,7 @@ struct SharedTables : SharedEntries {
 
 struct EncodeCosts {
   static constexpr int kThreads = 32 * kWarps;
-  using Shared = SharedEntries;
+  using Shared = SharedCosts;
   EncodeLaunch d;
 
   ANS_INLINE void operator()(Shared& shared) const {
@@ -50,11 +50,11 @@ struct EncodeCosts {
     const EncodeTable& table = d.tables[block.table];
     shared.load(table, kThreads);
     Block::sync();
-    const int w = Block::thread() / 32;
+    const int w = Block::warp();
     if (w >= block.jobs) return;
     const int64_t number = block.first_job + w;
     const EncodeJob job = d.jobs[number];
-    const warp::WarpEncodeTable in{shared.entry, nullptr, nullptr, nullptr, table.first_value, table.raw_min, table.raw_bits, table.escape_index >= 0};
+    const warp::WarpCostTable in{shared.entry, table.first_value, table.raw_min, table.raw_bits};
     uint16_t* const cost = d.costs + 32 * number;
     const warp::ChunkCosts found = table.symbol_bytes == 1 ? warp::sum_costs<Warp>(in, static_cast<const uint8_t*>(job.symbols), job.count, cost)
                                                            : warp::sum_costs<Warp>(in, static_cast<const uint16_t*>(job.symbols), job.count, cost);
@@ -94,7 +94,7 @@ struct EncodeSeeds {
 
 struct EncodeRows {
   static constexpr int kThreads = 32 * kWarps;
-  using Shared = SharedTables;
+  using Shared = SharedSteps;
   EncodeLaunch d;
 
   ANS_INLINE void operator()(Shared& shared) const {
@@ -102,21 +102,22 @@ struct EncodeRows {
     const EncodeTable& table = d.tables[block.table];
     shared.load(table, kThreads);
     Block::sync();
-    const int w = Block::thread() / 32;
+    const int w = Block::warp();
     if (w >= block.jobs) return;
     const int64_t number = block.first_job + w;
     const EncodeJob job = d.jobs[number];
     if (job.count <= format::kMaxTail || d.status[job.stream] != 0) return;
-    const warp::WarpEncodeTable in{shared.entry, shared.packed, shared.reciprocal, shared.slot_of, table.first_value, table.raw_min, table.raw_bits, table.escape_index >= 0};
-    const int64_t count = job.count - d.entries[2 * number + 1];
+    const uint32_t escape = table.escape_index >= 0 ? table.packed[table.escape_index] : 0;
+    const warp::WarpEncodeTable in{shared.steps, shared.slot_of, escape, table.first_value, table.raw_min, table.raw_bits};
+    const int count = int(job.count) - d.entries[2 * number + 1];
     uint8_t* const begin = reinterpret_cast<uint8_t*>(d.scratch + d.room_begin[number]);
     uint8_t* const end = reinterpret_cast<uint8_t*>(d.scratch + d.room_begin[number + 1]);
     const uint32_t* const start = d.states + 32 * number;
-    const int64_t words = table.symbol_bytes == 1 ? warp::encode_chunk_rows<Warp>(in, static_cast<const uint8_t*>(job.symbols), count, d.escapes[number], start, begin, end)
-                                                  : warp::encode_chunk_rows<Warp>(in, static_cast<const uint16_t*>(job.symbols), count, d.escapes[number], start, begin, end);
+    const int words = table.symbol_bytes == 1 ? warp::encode_chunk_rows<Warp>(in, static_cast<const uint8_t*>(job.symbols), count, d.escapes[number], start, begin, end)
+                                              : warp::encode_chunk_rows<Warp>(in, static_cast<const uint16_t*>(job.symbols), count, d.escapes[number], start, begin, end);
     if (Warp::lane() != 0) return;
     if (words == 0) report(d.status, job.stream, core::Status::kSymbolsChanged);
-    d.entries[2 * number] = int32_t(words);
+    d.entries[2 * number] = words;
     d.words[number] = words;
   }
 };

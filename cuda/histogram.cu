@@ -59,7 +59,7 @@ struct CountSymbols {
     const int counters = window.size * job.num_contexts;
     for (int i = Block::thread(); i < counters * window.copies; i += kThreads) shared.counts[i] = 0;
     Block::sync();
-    uint32_t* const own = shared.counts + Block::thread() / 32 % window.copies * counters;
+    uint32_t* const own = shared.counts + Block::warp() % window.copies * counters;
     const int64_t slice = Block::number() - job.first;
     switch (job.type) {
       case SymbolType::kI8: count_slices<int8_t>(job, window, own, slice, status + at); break;

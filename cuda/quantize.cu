@@ -32,7 +32,7 @@ struct RowScales {
     return warp::row_statistics<Warp>(static_cast<const T*>(job.weight) + row * job.columns, job.columns);
   }
   ANS_INLINE void operator()(Shared&) const {
-    const int64_t number = Block::number() * kWarps + Block::thread() / 32;
+    const int64_t number = Block::number() * kWarps + Block::warp();
     if (number >= rows) return;
     const int at = core::find_job(jobs, count, number);
     const RowScaleJob job = jobs[at];
@@ -125,7 +125,7 @@ struct QuantizeRows {
     return max_abs_bits;
   }
   ANS_INLINE void operator()(Shared&) const {
-    const int64_t number = Block::number() * kWarps + Block::thread() / 32;
+    const int64_t number = Block::number() * kWarps + Block::warp();
     if (number >= tiles) return;
     const int at = core::find_job(jobs, count, number);
     const QuantizeJob job = jobs[at];
@@ -147,7 +147,7 @@ struct Dequantize {
   int64_t numel, columns;
 
   ANS_INLINE void operator()(Shared&) const {
-    const int64_t number = Block::number() * kWarps + Block::thread() / 32;
+    const int64_t number = Block::number() * kWarps + Block::warp();
     if (number * warp::kTile >= numel) return;
     warp::convert_tile<Warp>(number, symbols, weight, numel, columns, scale, *exponent,
                              [](Symbol symbol, float row_scale) { return core::from_float<T>(core::dequantize_symbol(symbol, row_scale)); });

@@ -30,7 +30,7 @@ struct alignas(64) DecodeTable {
   int raw_bits;
   int32_t raw_offset;  // raw value + raw_offset = symbol - first_value
 
-  uint32_t slots[format::kSlots];  // slot form: index << 24 | freq << 12 | bias; only made for backends that use it
+  uint32_t slots[format::kSlots];  // slot form: freq << 20 | bias << 8 | index; only made for backends that use it
 };
 
 // Of the slot form, from the others.
@@ -40,7 +40,7 @@ ANS_HD uint32_t slot_entry(const DecodeTable& t, uint32_t slot) {
   const bool own = position < t.divider[bucket];
   const uint32_t whose = own ? bucket : t.divider_alias[bucket] & uint32_t(t.buckets - 1);
   const uint32_t bias = own ? position : (position + t.alias_offset[bucket]) & uint32_t(format::kSlots - 1);
-  return whose << 24 | uint32_t(t.freq16[whose] >> 4) << 12 | bias;
+  return uint32_t(t.freq16[whose] >> 4) << 20 | bias << 8 | whose;
 }
 
 constexpr int kPieceWindows = 128;

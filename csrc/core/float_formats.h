@@ -76,7 +76,12 @@ ANS_HD float from_float<float>(float x) {
 template <>
 ANS_HD BFloat16 from_float<BFloat16>(float x) {
   const uint32_t bits = float_bits(x);
+#if defined(__CUDA_ARCH__)
+  uint16_t rounded;  // to nearest, halves to even, as below; NaN would be 0x7fff
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(rounded) : "f"(x));
+#else
   const uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+#endif
   return BFloat16{static_cast<uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded)};
 }
 
@@ -84,6 +89,11 @@ template <>
 ANS_HD Float16 from_float<Float16>(float x) {
   const uint32_t sign = float_bits(x) >> 16 & 0x8000u;
   const uint32_t magnitude = float_bits(x) & 0x7fffffffu;
+#if defined(__CUDA_ARCH__)
+  uint16_t rounded;  // to nearest, halves to even, as below, subnormals and infinity too; NaN would be 0x7fff
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(rounded) : "f"(x));
+  return Float16{magnitude > 0x7f800000u ? static_cast<uint16_t>(sign | 0x7e00u) : rounded};
+#endif
   // Normal: the carry out of the mantissa moves the exponent. Subnormal: adding 0.5 makes the adder round to multiples of 2^-24.
   const uint32_t normal = (magnitude - (112u << 23) + 0xfffu + (magnitude >> 13 & 1u)) >> 13;
   const uint32_t subnormal = float_bits(float_from_bits(magnitude) + 0.5f) - 0x3f000000u;

@@ -45,18 +45,17 @@ struct Lanes32 {
   ANS_INLINE static Index pop_one(const Decoder& d, State& x) {
     const State low12 = V::set1(format::kSlots - 1);
     const State entry = V::gather(d.slots, V::and_(x, low12));
-    const State freq = V::and_(V::template shr<12>(entry), low12);
-    x = V::add(V::mul(freq, V::template shr<12>(x)), V::and_(entry, low12));
-    return V::template shr<24>(entry);
+    x = V::add(V::mul(V::template shr<20>(entry), V::template shr<12>(x)), V::and_(V::template shr<8>(entry), low12));
+    return V::and_(entry, V::set1(0xFF));
   }
 
-  template <bool kPartial, int kStreams>
-  ANS_INLINE static void push(const Encoder& e, State (&x)[kStreams], const Index (&index)[kStreams], const Mask& on, uint8_t* (&words)[kStreams]) {
+  template <bool kPartial, int kStreams, class Words>
+  ANS_INLINE static void push(const Encoder& e, State (&x)[kStreams], const Index (&index)[kStreams], const Mask& on, Words (&words)[kStreams]) {
     ANS_UNROLL
     for (int s = 0; s < kStreams; ++s) push_one<kPartial>(e, x[s], index[s], on, words[s]);
   }
-  template <bool kPartial>
-  ANS_INLINE static void push_one(const Encoder& e, State& x, const Index& index, const Mask& on, uint8_t*& words) {
+  template <bool kPartial, class Words>
+  ANS_INLINE static void push_one(const Encoder& e, State& x, const Index& index, const Mask& on, Words& words) {
     const State packed = V::gather(e.packed, index), low12 = V::set1(0xFFF);
     const State freq = V::and_(packed, low12);
     Mask full = V::ge(x, V::template shl<20>(freq));

@@ -4,8 +4,9 @@
 //   uint32_t ballot(bool)       bit i: lane i's flag
 //   uint32_t shuffle(v, i)      lane i's v
 //   void sync()                 what lanes wrote before, others see after
+//   uint32_t opaque(v)          v, of which the compiler does not know where it comes from: so it keeps it
 //   void set_bits(p, v)         *p |= v, whoever else does so at the same time
-// All lanes must call these (but set_bits) together: branch on nothing that is not the same in all lanes.
+// All lanes must call these (but the last two) together: branch on nothing that is not the same in all lanes.
 #pragma once
 #include <cstdint>
 
@@ -52,12 +53,13 @@ struct VectorWarp {
   ANS_INLINE static Mask first(int n) { return int(W::lane()) < n; }
   ANS_INLINE static U32 select(Mask m, U32 a, U32 b) { return m ? a : b; }
 
-  // Words of any source that gives the one `rank` further on, and advances.
+  // Words as WarpWords gives them. All lanes read one, whether they take it or not: that is cheaper than a branch.
   template <class Words>
   ANS_INLINE static void refill(U32& x, Words& words) {
     const bool low = x < 65536;
     const uint32_t all = W::ballot(low);
-    if (low) x = x << 16 | words.at(count_bits(all & lanes_below()));
+    const uint32_t refilled = x << 16 | words.of_lane(all);
+    x = low ? refilled : x;
     words.advance(count_bits(all));
   }
   // `words` is 2-byte aligned.
@@ -67,6 +69,13 @@ struct VectorWarp {
     if (!full) return;
     reinterpret_cast<uint16_t*>(words)[count_bits(all & lanes_below())] = uint16_t(x);
     x >>= 16;
+  }
+  // Words as WarpSpill takes them.
+  template <class Words>
+  ANS_INLINE static void spill(U32& x, Mask full, Words& words) {
+    const uint32_t all = W::ballot(full);
+    words.put(full, all, x);
+    x = full ? x >> 16 : x;
   }
 };
 

@@ -35,7 +35,8 @@ ANS_INLINE Status decode_chunk_rows(const WarpTable& table, const WarpChunk& chu
   using V = VectorWarp<W>;
   using L = Lanes32<V>;
   const typename L::Decoder decoders[1] = {{table.slots, table.first_value, table.escape_index}};
-  const uint8_t* own = chunk.begin + 4 * W::lane();
+  const int lane = int(W::lane());
+  const uint8_t* own = chunk.begin + 4 * lane;
   typename L::State x[1] = {uint32_t(own[0]) | uint32_t(own[1]) << 8 | uint32_t(own[2]) << 16 | uint32_t(own[3]) << 24};
   if (W::ballot(x[0] < format::kStateLowerBound) != 0) return Status::kStateOutOfRange;
 
@@ -43,28 +44,48 @@ ANS_INLINE Status decode_chunk_rows(const WarpTable& table, const WarpChunk& chu
   const int64_t words_there = (chunk.end - first_word) / 2;
   WarpWords<W> words[1] = {{first_word, chunk.end, ring}};
   int64_t escapes = 0;
-  auto row = [&](int64_t i, bool active) {
+  // A row of indices; lanes that are not `active` stay as they are: at least 2^16, which takes no word.
+  auto pop_row = [&](bool active) -> uint32_t {
     typename L::Index index[1];
     const typename L::State before = x[0];
-    words[0].prepare();
     L::template pop<0, 1>(decoders, x, index);
-    if (!active) x[0] = before;  // at least 2^16: takes no word
+    x[0] = active ? x[0] : before;
     L::template refill<0, 1>(x, words);
-    int32_t symbol = table.first_value + int32_t(index[0]);
+    return index[0];
+  };
+  auto is_escape = [&](uint32_t index) { return int(index) == table.escape_index; };
+  // The symbol of an index, in a row with some escape.
+  auto resolve = [&](uint32_t index, bool active) -> int32_t {
+    const bool escaped = active && is_escape(index);
+    const uint32_t all = W::ballot(escaped);
+    const int64_t position = (escapes + count_bits(all & words[0].lanes_below())) * table.raw_bits;
+    escapes += count_bits(all);
+    if (!escaped) return table.first_value + int32_t(index);
+    return table.raw_min + (position + table.raw_bits <= 16 * words_there ? int32_t(raw_value_at(chunk.end, position, table.raw_bits)) : 0);
+  };
+  const int count = int(chunk.symbols), rows = count / format::kLanes;
+  static_assert(WarpWords<W>::kRowsAtOnce == 2);
+  int i = lane;
+  for (int pairs = rows / 2; pairs > 0; --pairs, i += 2 * format::kLanes) {
+    words[0].prepare();
+    const uint32_t first = pop_row(true), second = pop_row(true);
+    int32_t symbols[2] = {table.first_value + int32_t(first), table.first_value + int32_t(second)};
     if constexpr (kEscape) {
-      const bool escaped = active && int(index[0]) == table.escape_index;
-      const uint32_t all = W::ballot(escaped);
-      if (all != 0) {
-        const int64_t position = (escapes + count_bits(all & V::lanes_below())) * table.raw_bits;
-        if (escaped) symbol = table.raw_min + (position + table.raw_bits <= 16 * words_there ? int32_t(raw_value_at(chunk.end, position, table.raw_bits)) : 0);
-        escapes += count_bits(all);
+      if (W::ballot(is_escape(first) || is_escape(second)) != 0) {
+        symbols[0] = resolve(first, true);
+        symbols[1] = resolve(second, true);
       }
     }
+    sink(i, symbols[0]);
+    sink(i + format::kLanes, symbols[1]);
+  }
+  words[0].prepare();
+  for (int row = rows / 2 * 2; row * format::kLanes < count; ++row, i += format::kLanes) {  // one that is left over, one that is not full
+    const bool active = i < count;
+    const uint32_t index = pop_row(active);
+    const int32_t symbol = kEscape ? resolve(index, active) : table.first_value + int32_t(index);
     if (active) sink(i, symbol);
-  };
-  const int64_t full = chunk.symbols / format::kLanes * format::kLanes;
-  for (int64_t begin = 0; begin < full; begin += format::kLanes) row(begin + W::lane(), true);
-  if (full < chunk.symbols) row(full + W::lane(), full + W::lane() < chunk.symbols);
+  }
   L::store(state, x[0]);
 
   const int64_t used = words[0].taken() + raw_words(escapes, table.raw_bits);

@@ -4,6 +4,7 @@
 // Symbols may change in memory between the steps, if a caller overwrites them: then the result is anything, but nothing outside the chunk's room is written.
 #pragma once
 #include <cstdint>
+#include <type_traits>
 
 #include "core/lanes32.h"
 #include "core/raw_values.h"
@@ -14,24 +15,57 @@
 namespace ans::core {
 namespace ANS_TARGET {
 
-// Of a table, what a warp needs; in shared memory.
-struct WarpEncodeTable {
-  const uint32_t* entry;  // symbol_entry(), [kOtherSymbol + 1]
-  const uint32_t *packed, *reciprocal;
-  const uint16_t* slot_of;
+// Of a table, what warps look up by symbol, in shared memory. An 8-bit symbol is its own place, whatever its sign; a 16-bit one's is its distance from first_value, and
+// kOtherSymbol is that of all which are too far.
+constexpr int kPlaces = kOtherSymbol + 1;
+template <class In>
+ANS_INLINE uint32_t place_of(int32_t first_value, In symbol) {
+  if constexpr (sizeof(In) == 1) return symbol;
+  const uint32_t u = In(symbol - In(first_value));
+  return u < kOtherSymbol ? u : uint32_t(kOtherSymbol);
+}
+// symbol_entry() of the symbols at a place.
+ANS_HD uint32_t entry_at(const EncodeTable& t, uint32_t place) {
+  if (t.symbol_bytes == 1) return symbol_entry(t, place == kOtherSymbol ? uint32_t(kOtherSymbol) : uint8_t(place - uint32_t(t.first_value)));
+  return symbol_entry(t, place);
+}
+
+// For costs.
+struct WarpCostTable {
+  const uint32_t* entry;  // entry_at(), [kPlaces]
   int32_t first_value, raw_min;
   int raw_bits;
-  bool has_escape;
+};
+// For rows.
+struct WarpEncodeTable {
+  const uint32_t* steps;    // [kPlaces][2]: EncodeTable's packed and reciprocal of the index
+  const uint16_t* slot_of;
+  uint32_t escape;          // packed of the escape; 0: there is none
+  int32_t first_value, raw_min;
+  int raw_bits;
 };
 
-// In: uint8_t or uint16_t, whatever the sign.
 template <class In>
-ANS_INLINE uint32_t entry_of(const WarpEncodeTable& t, In symbol) {
-  const uint32_t u = In(symbol - In(t.first_value));
-  return t.entry[sizeof(In) == 1 || u < kOtherSymbol ? u : kOtherSymbol];
-}
-template <class In>
-ANS_INLINE uint32_t raw_value(const WarpEncodeTable& t, In symbol) { return In(symbol - In(t.raw_min)); }
+ANS_INLINE uint32_t raw_value(int32_t raw_min, In symbol) { return In(symbol - In(raw_min)); }
+
+// Takes the words of a warp, downwards from the end of [begin, begin + at).
+template <class W>
+class WarpSpill {
+ public:
+  ANS_INLINE WarpSpill(uint8_t* begin, int at) : begin_(begin), at_(at), below_(W::opaque(VectorWarp<W>::lanes_below())) {}
+  // In the lanes that are `full`, which `all` tells, the low half of x.
+  ANS_INLINE void put(bool full, uint32_t all, uint32_t x) {
+    at_ -= 2 * int(count_bits(all));
+    if (full) *reinterpret_cast<uint16_t*>(begin_ + at_ + 2 * int(count_bits(all & below_))) = uint16_t(x);
+  }
+  ANS_INLINE int at() const { return at_; }  // bytes below the words
+  ANS_INLINE uint32_t lanes_below() const { return below_; }
+
+ private:
+  uint8_t* begin_;
+  int at_;
+  uint32_t below_;
+};
 
 template <class W>
 ANS_INLINE uint64_t sum_of_lanes(uint64_t v) {
@@ -50,15 +84,15 @@ struct ChunkCosts {
 
 // Costs of n symbols: the sum, the same in all lanes, and per lane mod 2^16.
 template <class W, class In>
-ANS_INLINE ChunkCosts sum_costs(const WarpEncodeTable& table, const In* symbols, int64_t n, uint16_t* cost) {
+ANS_INLINE ChunkCosts sum_costs(const WarpCostTable& table, const In* symbols, int64_t n, uint16_t* cost) {
   uint64_t own = 0;
   uint32_t escapes = 0, marks = 0;
   for (int64_t i = W::lane(); i < n; i += format::kLanes) {
     const In symbol = symbols[i];
-    const uint32_t e = entry_of(table, symbol), escaped = (e & kEscapedMark) != 0;
+    const uint32_t e = table.entry[place_of(table.first_value, symbol)], escaped = (e & kEscapedMark) != 0;
     own += e >> 16;
     escapes += escaped;
-    marks |= e | (escaped != 0 && raw_value(table, symbol) >> table.raw_bits != 0 ? kInvalidMark : 0u);
+    marks |= e | (escaped != 0 && raw_value(table.raw_min, symbol) >> table.raw_bits != 0 ? kInvalidMark : 0u);
   }
   cost[W::lane()] = uint16_t(own);
   return {sum_of_lanes<W>(own), int64_t(sum_of_lanes<W>(escapes)), W::ballot((marks & kInvalidMark) != 0) != 0};
@@ -69,7 +103,7 @@ ANS_INLINE ChunkCosts sum_costs(const WarpEncodeTable& table, const In* symbols,
 // a lane takes 32 bits beside that.
 ANS_HD int64_t room_words(uint64_t cost_bits, int64_t symbols, int64_t escapes, int raw_bits, int64_t chunks) {
   const int64_t bits = int64_t(cost_bits >> kCostFraction) + symbols / 32 * 3 + escapes * raw_bits;
-  constexpr int64_t kPerChunk = 6 * format::kLanes + 32;  // states, a word a lane that is not full, the partial rows above, and for the last row's check
+  constexpr int64_t kPerChunk = 8 * format::kLanes;  // states, a word for every lane, and two rows more for the check of the last ones
   return bits / format::kWordBits + kPerChunk * chunks;
 }
 
@@ -115,68 +149,82 @@ ANS_HD Seeds choose_seeds_of(const EncodeTable& table, const void* symbols, int6
 // Writes the rows of a wide chunk, its raw values and its states, so that they end at `end`, which is 4-byte aligned; nothing below `begin`. symbols: those of the lanes, of which
 // `escapes` are escaped; start[32]: from which the lanes start. Returns the words that the chunk has, or 0 if it does not fit.
 template <class W, class In>
-ANS_INLINE int64_t encode_chunk_rows(const WarpEncodeTable& table, const In* symbols, int64_t count, int64_t escapes, const uint32_t* start, uint8_t* begin, uint8_t* end) {
+ANS_INLINE int encode_chunk_rows(const WarpEncodeTable& table, const In* symbols, int count, int64_t escapes, const uint32_t* start, uint8_t* begin, uint8_t* end) {
   using V = VectorWarp<W>;
   using L = Lanes32<V>;
-  constexpr int64_t kStateBytes = 2 * format::kStateWords;
-  const unsigned lane = W::lane();
+  constexpr int kStateBytes = 2 * format::kStateWords, kRowsAtOnce = 2, kNeeded = kRowsAtOnce * int(kRowBytes) + kStateBytes;
+  const int lane = int(W::lane());
   const int64_t raw_bytes = 2 * raw_words(escapes, table.raw_bits);
-  if (end - begin < raw_bytes + 2 + kRowBytes + kStateBytes) return 0;
+  if (end - begin < raw_bytes + 2 + kNeeded) return 0;
   // The string of raw values in pieces of 32 bits, the first at the end.
   uint32_t* const raw_end = reinterpret_cast<uint32_t*>(end);
   for (int64_t i = lane; i < (raw_bytes + 3) / 4; i += format::kLanes) raw_end[-1 - i] = 0;
   W::sync();
 
-  const typename L::Encoder encoder(table.packed, table.reciprocal, table.slot_of);
+  const typename L::Encoder encoder(table.steps, table.steps + 1, table.slot_of);
   typename L::State x[1] = {L::load(start)};
-  uint8_t* words[1] = {end - raw_bytes};
-  bool fits = true;
-  auto escape = [&](In symbol, uint32_t e, bool on) {
-    const bool escaped = on && (e & kEscapedMark) != 0;
+  WarpSpill<W> words[1] = {{begin, int(end - begin - raw_bytes)}};
+  auto step_of = [&](In symbol) { return 2 * place_of(table.first_value, symbol); };
+  auto is_escape = [&](uint32_t step) { return table.steps[step] == table.escape; };  // no index has the packed 0
+  // Raw values of a row; from the last symbol to the first.
+  auto put_raw = [&](In symbol, bool escaped) {
     const uint32_t all = W::ballot(escaped);
-    if (all == 0) return;
     escapes -= count_bits(all);
     W::sync();  // a word of the lanes may lie beside the last of these
-    if (escaped && escapes >= 0) {
-      const int64_t position = (escapes + count_bits(all & V::lanes_below())) * table.raw_bits;
+    const int64_t position = (escapes + count_bits(all & words[0].lanes_below())) * table.raw_bits;
+    if (escaped && escapes >= 0 && position + table.raw_bits <= 8 * raw_bytes) {
       // In the piece that it begins in, and in the next one.
-      const uint64_t bits = uint64_t(raw_value(table, symbol) & ((1u << table.raw_bits) - 1)) << (64 - table.raw_bits) >> position % 32;
+      const uint64_t bits = uint64_t(raw_value(table.raw_min, symbol) & ((1u << table.raw_bits) - 1)) << (64 - table.raw_bits) >> position % 32;
       uint32_t* const piece = raw_end - 1 - position / 32;
-      if (position + table.raw_bits <= 8 * raw_bytes) {
-        W::set_bits(piece, uint32_t(bits >> 32));
-        if (uint32_t(bits) != 0) W::set_bits(piece - 1, uint32_t(bits));
-      }
+      W::set_bits(piece, uint32_t(bits >> 32));
+      if (uint32_t(bits) != 0) W::set_bits(piece - 1, uint32_t(bits));
     }
     W::sync();
   };
-  const int64_t rows = count / format::kLanes;
-  if (const int active = int(count % format::kLanes); active > 0) {
-    const bool on = int(lane) < active;
+  auto push_row = [&](uint32_t step, bool on, auto partial) {
+    const typename L::Index index[1] = {step};
+    L::template push<decltype(partial)::value, 1>(encoder, x, index, on, words);
+  };
+  using Partial = std::true_type;
+  using Full = std::false_type;
+
+  const int rows = count / format::kLanes;
+  if (const int active = count % format::kLanes; active > 0) {
+    const bool on = lane < active;
     const In symbol = symbols[on ? rows * format::kLanes + lane : 0];
-    const uint32_t e = entry_of(table, symbol);
-    if (table.has_escape) escape(symbol, e, on);
-    const typename L::Index index[1] = {e & 0xFF};
-    L::template push<true, 1>(encoder, x, index, on, words);
+    put_raw(symbol, on && is_escape(step_of(symbol)));
+    push_row(step_of(symbol), on, Partial{});
   }
-  In next = rows > 0 ? symbols[(rows - 1) * format::kLanes + lane] : In(0);
-  for (int64_t row = rows; row-- > 0;) {
-    const In symbol = next;
-    if (row > 0) next = symbols[(row - 1) * format::kLanes + lane];  // ahead of its use
-    const uint32_t e = entry_of(table, symbol);
-    if (table.has_escape) escape(symbol, e, true);
-    const typename L::Index index[1] = {e & 0xFF};
-    L::template push<false, 1>(encoder, x, index, true, words);
-    if (words[0] - begin < kRowBytes + kStateBytes) {  // the same in all lanes
-      fits = false;
-      break;
+  if (rows % kRowsAtOnce != 0) {
+    const In symbol = symbols[(rows - 1) * format::kLanes + lane];
+    put_raw(symbol, is_escape(step_of(symbol)));
+    push_row(step_of(symbol), true, Full{});
+  }
+  // Two rows at a time; symbols are loaded ahead of their use.
+  int pairs = rows / kRowsAtOnce;
+  const In* next = symbols + (2 * pairs - 2) * format::kLanes + lane;
+  In ahead[2] = {};
+  if (pairs > 0) ahead[0] = next[0], ahead[1] = next[format::kLanes];
+  for (; pairs > 0; --pairs) {
+    if (words[0].at() < kNeeded) return 0;  // the same in all lanes
+    const In first = ahead[0], second = ahead[1];
+    next -= 2 * format::kLanes;
+    if (pairs > 1) ahead[0] = next[0], ahead[1] = next[format::kLanes];
+    const uint32_t first_step = step_of(first), second_step = step_of(second);
+    const bool first_escaped = is_escape(first_step), second_escaped = is_escape(second_step);
+    if (W::ballot(first_escaped || second_escaped) != 0) {
+      put_raw(second, second_escaped);
+      put_raw(first, first_escaped);
     }
+    push_row(second_step, true, Full{});
+    push_row(first_step, true, Full{});
   }
-  if (!fits) return 0;
-  words[0] -= kStateBytes;
-  uint16_t* const state = reinterpret_cast<uint16_t*>(words[0]) + 2 * lane;
+  if (words[0].at() < kStateBytes) return 0;
+  const int at = words[0].at() - kStateBytes;
+  uint16_t* const state = reinterpret_cast<uint16_t*>(begin + at) + 2 * lane;
   state[0] = uint16_t(x[0]);
   state[1] = uint16_t(x[0] >> 16);
-  return (end - words[0]) / 2;
+  return int(end - begin - at) / 2;
 }
 
 }  // namespace ANS_TARGET

@@ -1,4 +1,4 @@
-// The words of a chunk as a warp reads them: staged in a ring in shared memory, 64 at a time and one step ahead, by loads of 32 bits that all lanes make together.
+// The words of a chunk as a warp reads them: staged in a ring in shared memory, 128 at a time and one step ahead, by loads of 32 bits that all lanes make together.
 // A chunk may begin at any byte; nothing outside [begin, end) is read, and behind the end there are zeros.
 #pragma once
 #include <cstdint>
@@ -20,36 +20,58 @@ ANS_INLINE uint32_t load_aligned_within(const uint8_t* p, const uint8_t* begin, 
 template <class W>
 class WarpWords {
  public:
-  static constexpr int kRingWords = 256, kStagedAtOnce = 64;
+  static constexpr int kRingWords = 256, kStagedAtOnce = 128, kRowsAtOnce = 2;
 
   // ring: kRingWords of this warp alone, 4-byte aligned.
-  ANS_INLINE WarpWords(const uint8_t* begin, const uint8_t* end, uint16_t* ring) : begin_(begin), end_(end), ring_(ring) { load_ahead(); }
+  ANS_INLINE WarpWords(const uint8_t* begin, const uint8_t* end, uint16_t* ring)
+      : begin_(begin), end_(end), ring_(ring), below_(W::opaque(VectorWarp<W>::lanes_below())), shift_(8 * unsigned(reinterpret_cast<uintptr_t>(begin) % 4)) {
+    load_ahead();
+  }
 
-  // To be called before every row: then there are the 32 words that it may take.
+  // To be called before every kRowsAtOnce rows: then there are the words that these may take. What is overwritten is older than the last rows, which some lane
+  // might still be reading.
   ANS_INLINE void prepare() {
-    if (staged_ - taken_ >= 32) return;  // the same in all lanes
-    reinterpret_cast<uint32_t*>(ring_)[(staged_ / 2 + W::lane()) % (kRingWords / 2)] = ahead_;
+    if (staged_ - taken() >= 32 * kRowsAtOnce) return;  // the same in all lanes
+    uint32_t* const ring = reinterpret_cast<uint32_t*>(ring_) + staged_ / 2 % (kRingWords / 2) + W::lane();
+    ring[0] = ahead_[0];
+    ring[32] = ahead_[1];
     staged_ += kStagedAtOnce;
     load_ahead();
     W::sync();
   }
-  ANS_INLINE uint32_t at(uint32_t rank) const { return ring_[(taken_ + rank) % kRingWords]; }
-  ANS_INLINE void advance(uint32_t words) { taken_ += words; }
+  // The word for a lane, if `all` take one.
+  ANS_INLINE uint32_t of_lane(uint32_t all) const {
+    const uint32_t place = (taken_bytes_ + 2 * count_bits(all & below_)) % (2 * kRingWords);
+    return *reinterpret_cast<const uint16_t*>(reinterpret_cast<const uint8_t*>(ring_) + place);
+  }
+  ANS_INLINE void advance(uint32_t words) { taken_bytes_ += 2 * words; }
   // Words taken so far; more than there are if the chunk is damaged.
-  ANS_INLINE uint32_t taken() const { return taken_; }
+  ANS_INLINE uint32_t taken() const { return taken_bytes_ / 2; }
+  ANS_INLINE uint32_t lanes_below() const { return below_; }
 
  private:
+  static_assert(kRingWords == 2 * kStagedAtOnce, "what is staged at once does not wrap around");
+
   ANS_INLINE void load_ahead() {
     // Past the end the offset stays: a damaged chunk may ask for more than memory has addresses.
-    const int64_t size = end_ - begin_, offset = 2 * int64_t(staged_) + 4 * int64_t(W::lane());
-    const uint8_t* p = begin_ + (offset < size ? offset : size);
-    const unsigned shift = unsigned(reinterpret_cast<uintptr_t>(p) % 4);
-    const uint32_t low = load_aligned_within(p - shift, begin_, end_), high = load_aligned_within(p - shift + 4, begin_, end_);
-    ahead_ = shift == 0 ? low : low >> 8 * shift | high << (32 - 8 * shift);
+    const int64_t size = end_ - begin_, offset = 2 * int64_t(staged_);
+    const uint8_t* const p = begin_ + (offset < size ? offset : size) - shift_ / 8 + 4 * W::lane();  // aligned
+    uint32_t low[2], high[2];
+    if (staged_ > 0 && size - offset >= 2 * kStagedAtOnce + 4) {  // the same in all lanes: everything lies inside
+      const uint32_t* const aligned = reinterpret_cast<const uint32_t*>(p);
+      ANS_UNROLL
+      for (int i = 0; i < 2; ++i) low[i] = aligned[32 * i], high[i] = aligned[32 * i + 1];
+    } else {
+      for (int i = 0; i < 2; ++i) low[i] = load_aligned_within(p + 128 * i, begin_, end_), high[i] = load_aligned_within(p + 128 * i + 4, begin_, end_);
+    }
+    ANS_UNROLL
+    for (int i = 0; i < 2; ++i) ahead_[i] = uint32_t((uint64_t(high[i]) << 32 | low[i]) >> shift_);
   }
   const uint8_t *begin_, *end_;
   uint16_t* ring_;
-  uint32_t ahead_ = 0, staged_ = 0, taken_ = 0;
+  uint32_t below_;  // kept: where it is computed again, it costs more than a register
+  unsigned shift_;  // bits from an aligned address to where the chunk begins
+  uint32_t ahead_[2] = {}, staged_ = 0, taken_bytes_ = 0;
 };
 
 }  // namespace ANS_TARGET

@@ -111,7 +111,7 @@ TEST(AliasTable, EverySlotHasOneOwnerAndTheEncoderFindsIt) {
       const Slot slot = find_slot(alias, s);
       ASSERT_LT(slot.bias, slot.freq);
       ASSERT_EQ(order.slot_of[order.start[slot.index] + slot.bias], s);
-      ASSERT_EQ(decode.slots[s], slot.index << 24 | slot.freq << 12 | slot.bias);
+      ASSERT_EQ(decode.slots[s], slot.freq << 20 | slot.bias << 8 | slot.index);
       ++seen[slot.index];
       if (alias.buckets != 64) continue;
       // The part search of the 16-bit encoder.

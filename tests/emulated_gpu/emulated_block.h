@@ -190,6 +190,7 @@ struct EmulatedWarp {
   static uint32_t ballot(bool flag) { return EmulatedBlock::ballot(flag); }
   static uint32_t shuffle(uint32_t value, unsigned source) { return EmulatedBlock::shuffle(value, source); }
   static void sync() { EmulatedBlock::sync_warp(); }
+  static uint32_t opaque(uint32_t v) { return v; }
   static void set_bits(uint32_t* p, uint32_t bits) { *p |= bits; }
 };
 

@@ -23,6 +23,7 @@ using Warp = ans::testing::EmulatedWarp;
 struct Block {
   static int thread() { return ans::testing::EmulatedBlock::thread(); }
   static int64_t number() { return ans::testing::EmulatedBlock::number(); }
+  static int warp() { return thread() / 32; }
   static void sync() { ans::testing::EmulatedBlock::sync(); }
 };
 
