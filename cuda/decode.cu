@@ -55,7 +55,7 @@ struct WeightSink {
 // The rows of every wide chunk: a warp each.
 template <class Sink>
 struct DecodeRows {
-  static constexpr int kThreads = 32 * kDecodeWarps;
+  static constexpr int kThreads = 32 * kDecodeWarps, kBlocks = 8;
   struct Shared {
     uint32_t slots[format::kSlots];
     uint32_t rings[kDecodeWarps][warp::WarpWords<Warp>::kRingWords / 2];
@@ -94,7 +94,7 @@ ANS_INLINE core::Status tail_of(const DecodeTable& table, const WarpJob& job, co
 // The tail of every chunk: a thread each.
 template <class Sink>
 struct DecodeTails {
-  static constexpr int kThreads = 64;  // few: a tail is long, and so many multiprocessors share the work
+  static constexpr int kThreads = 64, kBlocks = 16;  // few: a tail is long, and so many multiprocessors share the work
   struct Shared {};
   DecodeLaunch d;
   bool is_signed;

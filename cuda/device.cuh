@@ -1,6 +1,6 @@
 // What kernels are written with: the threads of a warp and of a block, atomics, a launch. A kernel is a struct of its arguments,
-//   struct Name { static constexpr int kThreads; struct Shared {…}; ANS_INLINE void operator()(Shared& shared) const; };
-// and knows nothing of CUDA beside what stands here. So tests/emulated_gpu, which has a file of this name too, runs the very sources of this folder on the host.
+//   struct Name { static constexpr int kThreads, kBlocks; struct Shared {…}; ANS_INLINE void operator()(Shared& shared) const; };
+// (kBlocks of kThreads shall fit on a multiprocessor together) and knows nothing of CUDA beside what stands here. So tests/emulated_gpu, which has a file of this name too, runs the very sources of this folder on the host.
 #pragma once
 #include <cuda_runtime.h>
 
@@ -46,7 +46,7 @@ ANS_INLINE void atomic_max(uint32_t* p, uint32_t v) { atomicMax(p, v); }
 ANS_INLINE void set_if_zero(uint32_t* p, uint32_t v) { atomicCAS(p, 0u, v); }
 
 template <class K>
-__global__ void __launch_bounds__(K::kThreads) run(const K kernel) {
+__global__ void __launch_bounds__(K::kThreads, K::kBlocks) run(const K kernel) {
   __shared__ typename K::Shared shared;
   kernel(shared);
 }

@@ -41,7 +41,7 @@ struct SharedSteps {
 };
 
 struct EncodeCosts {
-  static constexpr int kThreads = 32 * kWarps;
+  static constexpr int kThreads = 32 * kWarps, kBlocks = 8;
   using Shared = SharedCosts;
   EncodeLaunch d;
 
@@ -66,7 +66,7 @@ struct EncodeCosts {
 };
 
 struct EncodeSeeds {
-  static constexpr int kThreads = 32;  // few: every step waits for the one before it, and so many multiprocessors share the work
+  static constexpr int kThreads = 32, kBlocks = 12;  // few: every step waits for the one before it, and so many multiprocessors share the work
   struct Shared {};
   EncodeLaunch d;
 
@@ -93,7 +93,7 @@ struct EncodeSeeds {
 };
 
 struct EncodeRows {
-  static constexpr int kThreads = 32 * kWarps;
+  static constexpr int kThreads = 32 * kWarps, kBlocks = 8;
   using Shared = SharedSteps;
   EncodeLaunch d;
 
@@ -123,7 +123,7 @@ struct EncodeRows {
 };
 
 struct PlaceChunks {
-  static constexpr int kThreads = 256;
+  static constexpr int kThreads = 256, kBlocks = 4;
   struct Shared {};
   EncodeLaunch d;
   const core::EncodedPlace* places;
@@ -138,7 +138,7 @@ struct PlaceChunks {
 };
 
 struct CopyAll {
-  static constexpr int kThreads = 256;
+  static constexpr int kThreads = 256, kBlocks = 4;
   struct Shared {};
   const core::CopyJob* jobs;
 

@@ -15,7 +15,7 @@ constexpr int64_t kMaxBlocks = 2048;  // of an array: enough to fill the largest
 // Each block counts into shared memory what falls into a window of its context's bins, and everything else directly into global memory. Quantized
 // weights crowd around zero, so the window catches nearly all. Where there is room, warps have counters of their own.
 struct CountSymbols {
-  static constexpr int kThreads = 256;
+  static constexpr int kThreads = 256, kBlocks = 4;
   struct Shared {
     uint32_t counts[kSharedCounters];
   };

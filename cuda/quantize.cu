@@ -18,7 +18,7 @@ constexpr int kBlockThreads = 256, kWarps = kBlockThreads / 32;
 ANS_INLINE void report(uint32_t* status, int job, core::Status s) { set_if_zero(&status[job], uint32_t(s)); }
 
 struct RowScales {
-  static constexpr int kThreads = kBlockThreads;
+  static constexpr int kThreads = kBlockThreads, kBlocks = 4;
   struct Shared {};
   const RowScaleJob* jobs;
   int count;
@@ -54,7 +54,7 @@ struct ScaleExtremes {
 static_assert(sizeof(ScaleExtremes) == kPackScaleScratchBytes, "launch.h names the size");
 
 struct FindExtremes {
-  static constexpr int kThreads = kBlockThreads;
+  static constexpr int kThreads = kBlockThreads, kBlocks = 4;
   struct Shared {};
   const PackScaleJob* jobs;
   int count;
@@ -87,7 +87,7 @@ struct FindExtremes {
 ANS_INLINE int32_t exponent_of(const ScaleExtremes& e) { return core::scale_exponent(core::float_from_bits(~e.smallest_inverted), core::float_from_bits(e.largest)); }
 
 struct PackScales {
-  static constexpr int kThreads = kBlockThreads;
+  static constexpr int kThreads = kBlockThreads, kBlocks = 4;
   struct Shared {};
   const PackScaleJob* jobs;
   int count;
@@ -105,7 +105,7 @@ struct PackScales {
 };
 
 struct QuantizeRows {
-  static constexpr int kThreads = kBlockThreads;
+  static constexpr int kThreads = kBlockThreads, kBlocks = 4;
   struct Shared {};
   const QuantizeJob* jobs;
   int count;
@@ -138,7 +138,7 @@ struct QuantizeRows {
 
 template <class Symbol, class T>
 struct Dequantize {
-  static constexpr int kThreads = kBlockThreads;
+  static constexpr int kThreads = kBlockThreads, kBlocks = 4;
   struct Shared {};
   const Symbol* symbols;
   const Float16* scale;
