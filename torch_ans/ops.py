@@ -130,7 +130,9 @@ def quantize_many(weight: Sequence[Tensor], bits: int = 6, clip_sigmas: float | 
 
 
 def histogram_many(symbols: Sequence[Tensor]) -> Tensor:
-    """int64 [tensors, bins]: `histogram` of many tensors of one device and dtype in one call."""
+    """int64 [tensors, bins]: `histogram` of many tensors (one or more) of one device and dtype in one call."""
+    if not symbols:  # of which device and dtype would the result be?
+        raise InvalidArgumentError("there are no tensors")
     with translate():
         return torch.ops.ans.histogram_many(symbols)
 

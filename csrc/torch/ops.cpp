@@ -1,4 +1,4 @@
-// Schemas of torch.ops.ans. torch_ans/ops.py documents them; kernels are in *_cpu.cpp and ops_cuda.cpp, fake kernels in torch_ans/fake.py.
+// Schemas of torch.ops.ans. torch_ans/ops.py documents them; kernels are in *_cpu.cpp and *_cuda.cpp, fake kernels in torch_ans/fake.py.
 #include "torch/module.h"  // first: Python.h wants to precede the standard headers
 
 #include <torch/csrc/stable/library.h>
