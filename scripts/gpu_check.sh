@@ -87,7 +87,7 @@ for tool in memcheck racecheck synccheck; do
     count "compute-sanitizer $tool" 0 1
   else
     check "compute-sanitizer $tool" timeout 60 "$sanitizer" --tool $tool --error-exitcode 9 --target-processes application-only \
-      "$python" -m pytest -q -x -p no:cacheprovider tests/gpu/test_operators.py tests/gpu/test_errors.py -k "$subset"
+      "$python" -m pytest -q -x -p no:cacheprovider tests/gpu/test_gpu_operators.py tests/gpu/test_gpu_errors.py -k "$subset"
   fi
 done
 
