@@ -76,19 +76,11 @@ struct CountSymbols {
   }
 };
 
-template <class Symbol>
-cudaError_t count_bytes(void* scratch, size_t* scratch_bytes, const void* symbols, int lowest, int64_t numel, int64_t* counts, cudaStream_t stream) {
-  constexpr int kBins = 256;
-  return cub::DeviceHistogram::HistogramEven(scratch, *scratch_bytes, static_cast<const Symbol*>(symbols), reinterpret_cast<Counter*>(counts), kBins + 1, lowest, lowest + kBins, numel,
-                                             stream);
-}
-
 }  // namespace
 
-cudaError_t byte_histogram(void* scratch, size_t* scratch_bytes, const void* symbols, SymbolType type, int64_t numel, int64_t* counts, cudaStream_t stream) {
-  if (type == SymbolType::kI8) return count_bytes<int8_t>(scratch, scratch_bytes, symbols, -128, numel, counts, stream);
-  if (type == SymbolType::kU8) return count_bytes<uint8_t>(scratch, scratch_bytes, symbols, 0, numel, counts, stream);
-  return cudaErrorInvalidValue;  // CUB would keep 65536 counters per block in global memory: hundreds of megabytes of scratch
+cudaError_t byte_histogram(void* scratch, size_t* scratch_bytes, const uint8_t* bytes, int64_t count, int64_t* counts, cudaStream_t stream) {
+  constexpr int kBins = 256;
+  return cub::DeviceHistogram::HistogramEven(scratch, *scratch_bytes, bytes, reinterpret_cast<Counter*>(counts), kBins + 1, 0, kBins, count, stream);
 }
 
 int64_t histogram_blocks(int64_t numel) {

@@ -25,9 +25,9 @@ using format::SymbolType;
 
 // ---- cuda/histogram.cu ----
 
-// counts[256] = how often each value occurs in symbols[numel] of a type of one byte; bin 0 is the lowest value of the type.
+// counts[256] = how often each value occurs in bytes[count]. Signed symbols are counted as the bytes that they are: CUB's histogram of 8-bit samples leaves out negative ones.
 // CUB's two phases: with scratch null, sets *scratch_bytes (a host variable) and launches nothing.
-cudaError_t byte_histogram(void* scratch, size_t* scratch_bytes, const void* symbols, SymbolType type, int64_t numel, int64_t* counts, cudaStream_t stream);
+cudaError_t byte_histogram(void* scratch, size_t* scratch_bytes, const uint8_t* bytes, int64_t count, int64_t* counts, cudaStream_t stream);
 
 struct HistogramJob {
   const void* symbols;

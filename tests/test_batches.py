@@ -17,6 +17,7 @@ def model() -> dict[str, torch.Tensor]:
     state |= {"bf16": torch.randn(5000, generator=g).bfloat16(), "norm": torch.ones(64), "bias": torch.randn(77, generator=g), "ids": torch.arange(3000)}
     state |= {"complex": torch.randn(500, generator=g, dtype=torch.complex64), "bool": torch.rand(100, generator=g) > 0.5, "empty": torch.zeros(0, 4)}
     state |= {"w.q": (torch.randn(40, 64, generator=g) * 9).to(torch.int8), "w.scale": torch.rand(40, generator=g).half(), "int16": torch.randint(-900, 900, (4000,), generator=g, dtype=torch.int16)}
+    state |= {"row": torch.randn(1, 5000, generator=g)}
     return state | {"again": state["layer.0"], "t": torch.randn(64, 90, generator=g).t()}
 
 
@@ -58,6 +59,13 @@ def test_together_or_one_by_one_the_tensors_are_the_same(dtype, batch_bytes: int
             assert all(map(torch.equal, file.get_quantized(name), integers[name]))
         assert torch.equal(file.dequantize("w.q", dtype), tied)
         file.verify()
+
+
+def test_a_tensor_of_one_row(monkeypatch) -> None:
+    data = torch_ans.dumps({"row": model()["row"]}, bits=6, min_quantized_numel=500)
+    expected = torch_ans.loads(data)["row"]
+    monkeypatch.setattr(batches, "decodes_on", lambda device: True)
+    assert torch.equal(torch_ans.loads(data)["row"], expected)
 
 
 def test_the_tensor_that_cannot_be_quantized_is_named(monkeypatch) -> None:

@@ -147,7 +147,7 @@ def decode(entries: Sequence[Entry], streams: Sequence[Sequence[memoryview]], dt
 
     results: dict[int, Tensor] = {}
     if quantized:
-        scales = planes.flip(0).t().contiguous().view(torch.float16).view(-1).split(rows)  # the low byte comes first
+        scales = torch.stack([planes[1], planes[0]], dim=1).view(-1).view(torch.float16).split(rows)  # the low byte comes first
         exponents = torch.tensor([QuantizedMeta(*entries[i].meta).exponent for i in quantized], dtype=torch.int32, device=device).unbind()
         for i in quantized:
             wanted = dtypes[i] or torch_dtype(entries[i].dtype)

@@ -64,7 +64,7 @@ class GroupExchange:
         if self.rank < 0:
             raise InvalidArgumentError("this process does not belong to the group")
         self.world_size = dist.get_world_size(self.group)
-        on_gpu = dist.get_backend(self.group) == dist.Backend.NCCL
+        on_gpu = torch.device("cpu") not in self.group._device_types  # NCCL alone, however it was named
         self.device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
 
     @contextlib.contextmanager

@@ -313,12 +313,16 @@ def _encode_piece(symbols: Tensor, prefix: Tensor, chunk_symbols: int) -> ops.En
 
 
 def to_host(pieces: Sequence[EncodedPiece]) -> list[EncodedPiece]:
-    """Pieces whose payloads are on the host. Those of a GPU come in one copy, to pinned memory, of which the results are views."""
-    there = [part for piece in pieces for part in (*(stream.payload for stream in piece.streams), *(piece.record or ())) if part.is_cuda]
-    here = iter(bytes_to_host(there))
+    """Pieces whose payloads are on the host. Those of a GPU come there in one copy, to pinned memory, of which the results are views."""
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for piece in pieces:
+        for part in (*(stream.payload for stream in piece.streams), *(piece.record or ())):
+            if part.is_cuda:
+                by_device.setdefault(part.device, []).append(part)
+    here = {device: iter(bytes_to_host(parts)) for device, parts in by_device.items()}
 
     def move(part: Tensor) -> Tensor:
-        return next(here) if part.is_cuda else part
+        return next(here[part.device]) if part.is_cuda else part
 
     moved = []
     for piece in pieces:

@@ -32,6 +32,7 @@ class WarpWords {
   // might still be reading.
   ANS_INLINE void prepare() {
     if (staged_ - taken() >= 32 * kRowsAtOnce) return;  // the same in all lanes
+    W::sync();
     uint32_t* const ring = reinterpret_cast<uint32_t*>(ring_) + staged_ / 2 % (kRingWords / 2) + W::lane();
     ring[0] = ahead_[0];
     ring[32] = ahead_[1];

@@ -36,6 +36,7 @@ std::vector<Tensor> contiguous_symbols(const char* op, const std::vector<Tensor>
   std::vector<Tensor> result;
   for (const Tensor& t : symbols) {
     symbol_type(op, t.scalar_type());
+    ANS_CHECK_ARGUMENT(on_gpu(t), op, "a tensor of symbols is not on a GPU, but others are");
     check_same_device(op, symbols[0], t, "a tensor");
     result.push_back(torch::stable::contiguous(t));
   }
@@ -180,6 +181,7 @@ std::tuple<std::vector<Tensor>, std::vector<Tensor>> encode_all(const char* op, 
   std::vector<std::string> names;
   for (size_t i = 0; i < symbols.size(); ++i) {
     check_bytes(op, "table", tables[i]);
+    if (!tables[i].is_cpu()) check_same_device(op, symbols[0], tables[i], "a table");
     check_chunk_symbols(op, chunk_symbols[i]);
     const SymbolType type = symbol_type(op, symbols[i].scalar_type());
     const std::vector<uint8_t> bytes = fetch_now(op, tables[i], here.stream);  // nothing to wait for where tables are on the host

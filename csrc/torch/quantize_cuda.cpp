@@ -189,6 +189,25 @@ cuda::HistogramJob histogram_job(const Tensor& symbols, const uint8_t* contexts,
   return {symbols.const_data_ptr(), contexts, numel, counts, first, cuda::histogram_blocks(numel), int(num_contexts), format::symbol_min(type), format::symbol_values(type), type};
 }
 
+// Of symbols (contiguous) of one byte, by CUB.
+Tensor byte_counts(const char* op, const Tensor& symbols, format::SymbolType type, cudaStream_t stream) {
+  const int64_t values = format::symbol_values(type), half = values / 2;
+  const uint8_t* const bytes = static_cast<const uint8_t*>(symbols.const_data_ptr());
+  Tensor counts = torch::stable::new_empty(symbols, {1, values}, ScalarType::Long);
+  int64_t* const counters = counts.mutable_data_ptr<int64_t>();
+  size_t scratch_bytes = 0;
+  check_cuda(op, cuda::byte_histogram(nullptr, &scratch_bytes, bytes, symbols.numel(), counters, stream));
+  const Tensor scratch = device_bytes(symbols, int64_t(scratch_bytes));
+  check_cuda(op, cuda::byte_histogram(scratch.mutable_data_ptr(), &scratch_bytes, bytes, symbols.numel(), counters, stream));
+  if (type == format::SymbolType::kU8) return counts;
+  // Negative values are the bytes from 128 on, and come first.
+  Tensor in_order = torch::stable::new_empty(symbols, {1, values}, ScalarType::Long);
+  int64_t* const to = in_order.mutable_data_ptr<int64_t>();
+  check_cuda(op, cudaMemcpyAsync(to, counters + half, size_t(half) * sizeof(int64_t), cudaMemcpyDeviceToDevice, stream));
+  check_cuda(op, cudaMemcpyAsync(to + half, counters, size_t(half) * sizeof(int64_t), cudaMemcpyDeviceToDevice, stream));
+  return in_order;
+}
+
 Tensor histogram_cuda(const Tensor& symbols, const std::optional<Tensor>& contexts, int64_t num_contexts) {
   constexpr const char* kOp = "histogram";
   const format::SymbolType type = symbol_type(kOp, symbols.scalar_type());
@@ -196,15 +215,7 @@ Tensor histogram_cuda(const Tensor& symbols, const std::optional<Tensor>& contex
 
   const OnDevice here(symbols);
   const Tensor source = torch::stable::contiguous(symbols);
-  if (!contexts.has_value() && type != format::SymbolType::kI16) {
-    Tensor counts = torch::stable::new_empty(symbols, {1, format::symbol_values(type)}, ScalarType::Long);
-    int64_t* const counters = counts.mutable_data_ptr<int64_t>();
-    size_t scratch_bytes = 0;
-    check_cuda(kOp, cuda::byte_histogram(nullptr, &scratch_bytes, source.const_data_ptr(), type, source.numel(), counters, here.stream));
-    const Tensor scratch = device_bytes(symbols, int64_t(scratch_bytes));
-    check_cuda(kOp, cuda::byte_histogram(scratch.mutable_data_ptr(), &scratch_bytes, source.const_data_ptr(), type, source.numel(), counters, here.stream));
-    return counts;
-  }
+  if (!contexts.has_value() && type != format::SymbolType::kI16) return byte_counts(kOp, source, type, here.stream);
   Tensor counts = torch::stable::new_zeros(symbols, {num_contexts, format::symbol_values(type)}, ScalarType::Long);
   std::optional<Tensor> context_of;
   if (contexts.has_value()) context_of = torch::stable::contiguous(*contexts);

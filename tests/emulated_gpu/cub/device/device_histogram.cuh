@@ -1,4 +1,4 @@
-// What this project uses of CUB's histogram, for the emulated GPU.
+// What this project uses of CUB's histogram, for the emulated GPU; as CUB 3.1, it leaves negative 8-bit samples out.
 #pragma once
 #include "cuda_runtime_api.h"
 
@@ -11,8 +11,10 @@ struct DeviceHistogram {
       return cudaSuccess;
     }
     for (int i = 0; i + 1 < levels; ++i) counts[i] = 0;
+    static_assert(sizeof(Sample) == 1, "the rest is not used");
     for (Count i = 0; i < n; ++i)
-      if (samples[i] >= lowest && samples[i] < highest) ++counts[(Level(samples[i]) - lowest) * (levels - 1) / (highest - lowest)];
+      if (int(samples[i]) >= 0)
+        if (samples[i] >= lowest && samples[i] < highest) ++counts[(Level(samples[i]) - lowest) * (levels - 1) / (highest - lowest)];
     return cudaSuccess;
   }
 };
