@@ -21,6 +21,12 @@ def model() -> dict[str, torch.Tensor]:
     return state | {"again": state["layer.0"], "t": torch.randn(64, 90, generator=g).t()}
 
 
+def pass_for_a_gpu(monkeypatch: pytest.MonkeyPatch, has_cuda_kernels: bool = True) -> None:
+    """Whatever is saved from here on."""
+    monkeypatch.setattr(batches, "on_gpu", lambda tensor: True)
+    monkeypatch.setattr(batches, "has_cuda_kernels", lambda: has_cuda_kernels)
+
+
 @pytest.mark.parametrize("batch_bytes", [1, 30_000, 1 << 28])
 @pytest.mark.parametrize("options", [{"bits": 6, "min_quantized_numel": 500}, {"bits": None}, {"bits": 4, "clip_sigmas": "absmax", "chunk_symbols": 1500, "min_quantized_numel": 1}])
 def test_together_or_one_by_one_the_file_is_the_same(options, batch_bytes: int, monkeypatch) -> None:
@@ -29,7 +35,7 @@ def test_together_or_one_by_one_the_file_is_the_same(options, batch_bytes: int, 
     calls = []
     whole = batches.encode_whole
     monkeypatch.setattr(batches, "encode_whole", lambda specs, *rest: calls.append(len(specs)) or whole(specs, *rest))
-    monkeypatch.setattr(batches, "on_gpu", lambda tensor: True)
+    pass_for_a_gpu(monkeypatch)
     monkeypatch.setattr(batches, "BATCH_BYTES", batch_bytes)
     seen = []
     assert torch_ans.dumps(model(), **options, progress=lambda name, size: seen.append(name)) == expected
@@ -61,6 +67,12 @@ def test_together_or_one_by_one_the_tensors_are_the_same(dtype, batch_bytes: int
         file.verify()
 
 
+def test_an_installation_without_cuda_says_so(monkeypatch) -> None:
+    pass_for_a_gpu(monkeypatch, has_cuda_kernels=False)
+    with pytest.raises(errors.InvalidArgumentError, match="'layer.0' is on a GPU.*without CUDA"):
+        torch_ans.dumps(model())
+
+
 def test_a_tensor_of_one_row(monkeypatch) -> None:
     data = torch_ans.dumps({"row": model()["row"]}, bits=6, min_quantized_numel=500)
     expected = torch_ans.loads(data)["row"]
@@ -69,7 +81,7 @@ def test_a_tensor_of_one_row(monkeypatch) -> None:
 
 
 def test_the_tensor_that_cannot_be_quantized_is_named(monkeypatch) -> None:
-    monkeypatch.setattr(batches, "on_gpu", lambda tensor: True)
+    pass_for_a_gpu(monkeypatch)
     state = model()
     state["layer.2"][5, 5] = float("nan")
     with pytest.raises(errors.NotFiniteError, match=r"'layer\.2' cannot be quantized"):

@@ -17,13 +17,17 @@ from .records import EncodedPiece, EntrySpec
 
 #: Bytes of tensors that are worked on together, about: their symbols and planes take up to three times as much beside them.
 BATCH_BYTES = 1 << 28
-
-
+#: Dtypes of symbols by their names in the index.
 SYMBOLS = {"i8": torch.int8, "u8": torch.uint8, "i16": torch.int16}
 
 
 def on_gpu(tensor: Tensor) -> bool:
     return tensor.is_cuda
+
+
+def has_cuda_kernels() -> bool:
+    """Whether this installation was built with CUDA."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key("ans::encode_streams", "CUDA")
 
 
 def suits(spec: EntrySpec, tensor: Tensor) -> bool:
@@ -117,7 +121,7 @@ def _symbols_of(tensor: Tensor, spec: EntrySpec, form: int) -> list[Tensor]:
 
 def decodes_on(device: torch.device) -> bool:
     """Whether tensors for this device are decoded on it. Otherwise they are decoded on the CPU and moved."""
-    return device.type == "cuda" and torch._C._dispatch_has_kernel_for_dispatch_key("ans::decode_streams_out", "CUDA")
+    return device.type == "cuda" and has_cuda_kernels()
 
 
 def staged(streams: Sequence[Sequence[memoryview]], device: torch.device) -> list[list[Tensor]]:

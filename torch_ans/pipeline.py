@@ -133,6 +133,8 @@ def _checked_dtype(name: str, tensor: Tensor) -> str:
         raise InvalidArgumentError(f"{name!r} is not dense ({tensor.layout}); save its parts, or to_dense()")
     if tensor.is_meta:
         raise InvalidArgumentError(f"{name!r} is on the meta device: it has no data")
+    if batches.on_gpu(tensor) and not batches.has_cuda_kernels():
+        raise InvalidArgumentError(f"{name!r} is on a GPU, but this installation was built without CUDA; cpu() makes a copy that can be saved")
     try:
         return dtype_name(tensor.dtype)
     except UnsupportedDtypeError as cause:
