@@ -60,7 +60,11 @@ if [ "${1:-}" = --tests ]; then
   } | digest)
   if ! up_to_date "$venv/.ans-emulated" "$build" || ! [ -d build/emulated_gpu ]; then
     echo "building the emulated GPU" >&2
-    ANS_EMULATED_GPU=1 PATH=$venv/bin:$PATH "$python" setup.py -q build_ext --build-lib build/emulated_gpu >&2
+    mkdir -p build
+    if ! ANS_EMULATED_GPU=1 PATH=$venv/bin:$PATH "$python" setup.py -q build_ext --build-lib build/emulated_gpu >build/emulated_gpu.log 2>&1; then
+      tail -n 60 build/emulated_gpu.log >&2
+      die "the emulated GPU could not be built"
+    fi
     echo "$build" >"$venv/.ans-emulated"
   fi
 fi
