@@ -7,12 +7,13 @@
 #     --run-only    without the build
 #     --json        where card, driver, clocks, times and GB/s are written (default: build/gpu_check.json)
 #
-# Environment: PYTHON (default python3). Ends with 'N passed, N failed'; exit code 1 if any failed, 77 if there is no GPU.
+# Environment: PYTHON (default: that of .venv, or python3). Ends with 'N passed, N failed'; exit code 1 if any failed, 77 if there is no GPU.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/common.sh
 
-python=${PYTHON:-python3}
+python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
+case $python in */*) PATH=$(cd "$(dirname "$python")" && pwd):$PATH ;; esac # ninja may lie beside it
 build=1 run=1 json=build/gpu_check.json
 while [ $# -gt 0 ]; do
   case $1 in
@@ -25,12 +26,12 @@ while [ $# -gt 0 ]; do
   shift
 done
 mkdir -p build "$(dirname "$json")"
-"$python" -c 'import numpy, pytest, safetensors, torch, tqdm, xxhash' || die "$python lacks a package"
-
-if [ -n "$run" ] && ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+has_gpu() { nvidia-smi -L 2>/dev/null | grep -q GPU || "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; }
+if [ -n "$run" ] && ! has_gpu; then
   echo "there is no GPU: nothing was checked" >&2
   exit 77
 fi
+"$python" -c 'import numpy, pytest, safetensors, torch, tqdm, xxhash' || die "$python lacks a package"
 
 if [ -n "$build" ]; then
   begin=$SECONDS
