@@ -130,11 +130,15 @@ class EmulatedBlock {
     while (!error_ && !all(&Warp::ended)) {
       std::shuffle(order.begin(), order.end(), order_rng_);
       bool ran = false;
-      for (int w : order)
-        if (!error_ && !warps_[size_t(w)].ended && !warps_[size_t(w)].waits) {
+      for (int w : order) {
+        // Up to its next meeting, or on and on while the others stand still: what a warp must not do before others have done their part shows only so.
+        const bool far = order_rng_() % 2 == 0;
+        do {
+          if (error_ || warps_[size_t(w)].ended || warps_[size_t(w)].waits) break;
           run_warp(w);
           ran = true;
-        }
+        } while (far);
+      }
       if (error_ || ran) continue;
       if (!all(&Warp::waits)) fail("a warp has ended while others wait for the block");
       for (Warp& w : warps_) w.waits = false;
