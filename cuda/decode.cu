@@ -1,6 +1,7 @@
 // Decoding: a warp for the rows of a chunk, then a thread for its tail.
 #include "cuda/device.cuh"
 #include "cuda/launch.h"
+#include "cuda/report.cuh"
 
 #include "core/quantize_arithmetic.h"
 #include "core/tail_decoder.h"
@@ -17,11 +18,6 @@ using core::WarpWeights;
 namespace warp = core::ANS_TARGET;
 
 ANS_INLINE const DecodeTable& table_at(const uint8_t* tables, int t) { return *reinterpret_cast<const DecodeTable*>(tables + t * core::kWarpTableBytes); }
-
-// The first error of a stream stays.
-ANS_INLINE void report(uint32_t* status, int stream, core::Status s) {
-  if (s != core::Status::kOk) set_if_zero(&status[stream], static_cast<uint32_t>(s));
-}
 
 // Where a job's symbols go: number i of them, of the value `symbol`.
 template <class Out>

@@ -6,6 +6,7 @@
 
 #include "core/warp_encoder.h"
 #include "cuda/launch.h"
+#include "cuda/report.cuh"
 
 namespace ans::cuda {
 namespace {
@@ -16,9 +17,6 @@ using core::WarpBlock;
 namespace warp = core::ANS_TARGET;
 
 constexpr int kWarps = kEncodeWarps;
-
-// The first error of a stream stays.
-ANS_INLINE void report(uint32_t* status, int stream, core::Status s) { set_if_zero(&status[stream], static_cast<uint32_t>(s)); }
 
 // Tables of a block, made by all its threads.
 struct SharedCosts {
@@ -40,19 +38,26 @@ struct SharedSteps {
   }
 };
 
+// In a block of plan_blocks(): fills the shared tables, and then calls work(number, table) in every warp that has a chunk.
+template <class Shared, class Work>
+ANS_INLINE void for_own_chunk(const EncodeLaunch& d, Shared& shared, int threads, const Work& work) {
+  const WarpBlock block = d.blocks[Block::number()];
+  const EncodeTable& table = d.tables[block.table];
+  shared.load(table, threads);
+  Block::sync();
+  const int w = Block::warp();
+  if (w < block.jobs) work(int64_t{block.first_job} + w, table);
+}
+
 struct EncodeCosts {
   static constexpr int kThreads = 32 * kWarps, kBlocks = 8;
   using Shared = SharedCosts;
   EncodeLaunch d;
 
   ANS_INLINE void operator()(Shared& shared) const {
-    const WarpBlock block = d.blocks[Block::number()];
-    const EncodeTable& table = d.tables[block.table];
-    shared.load(table, kThreads);
-    Block::sync();
-    const int w = Block::warp();
-    if (w >= block.jobs) return;
-    const int64_t number = block.first_job + w;
+    for_own_chunk(d, shared, kThreads, [&](int64_t number, const EncodeTable& table) { work(shared, number, table); });
+  }
+  ANS_INLINE void work(const Shared& shared, int64_t number, const EncodeTable& table) const {
     const EncodeJob job = d.jobs[number];
     const warp::WarpCostTable in{shared.entry, table.first_value, table.raw_min, table.raw_bits};
     uint16_t* const cost = d.costs + 32 * number;
@@ -98,13 +103,9 @@ struct EncodeRows {
   EncodeLaunch d;
 
   ANS_INLINE void operator()(Shared& shared) const {
-    const WarpBlock block = d.blocks[Block::number()];
-    const EncodeTable& table = d.tables[block.table];
-    shared.load(table, kThreads);
-    Block::sync();
-    const int w = Block::warp();
-    if (w >= block.jobs) return;
-    const int64_t number = block.first_job + w;
+    for_own_chunk(d, shared, kThreads, [&](int64_t number, const EncodeTable& table) { work(shared, number, table); });
+  }
+  ANS_INLINE void work(const Shared& shared, int64_t number, const EncodeTable& table) const {
     const EncodeJob job = d.jobs[number];
     if (job.count <= format::kMaxTail || d.status[job.stream] != 0) return;
     const uint32_t escape = table.escape_index >= 0 ? table.packed[table.escape_index] : 0;

@@ -5,6 +5,7 @@
 #include "core/quantize_arithmetic.h"
 #include "core/warp_rows.h"
 #include "cuda/launch.h"
+#include "cuda/report.cuh"
 
 namespace ans::cuda {
 namespace {
@@ -13,9 +14,6 @@ using core::BFloat16;
 namespace warp = core::ANS_TARGET;
 
 constexpr int kBlockThreads = 256, kWarps = kBlockThreads / 32;
-
-// Whichever NaN or infinity is found: the matrix has one.
-ANS_INLINE void report(uint32_t* status, int job, core::Status s) { set_if_zero(&status[job], uint32_t(s)); }
 
 struct RowScales {
   static constexpr int kThreads = kBlockThreads, kBlocks = 4;

@@ -21,6 +21,13 @@ ANS_INLINE uint32_t count_bits(uint32_t v) {
 #endif
 }
 
+// shuffle() of 64 bits.
+template <class W>
+ANS_INLINE uint64_t shuffle_wide(uint64_t v, unsigned source) {
+  const uint64_t low = W::shuffle(uint32_t(v), source), high = W::shuffle(uint32_t(v >> 32), source);
+  return high << 32 | low;
+}
+
 template <class W>
 struct VectorWarp {
   static constexpr int kDecodeStreams = 1, kEncodeStreams = 1;

@@ -69,10 +69,7 @@ class WarpSpill {
 
 template <class W>
 ANS_INLINE uint64_t sum_of_lanes(uint64_t v) {
-  for (unsigned off = 16; off > 0; off /= 2) {
-    const uint64_t low = W::shuffle(uint32_t(v), W::lane() ^ off), high = W::shuffle(uint32_t(v >> 32), W::lane() ^ off);
-    v += high << 32 | low;
-  }
+  for (unsigned off = 16; off > 0; off /= 2) v += shuffle_wide<W>(v, W::lane() ^ off);
   return v;
 }
 

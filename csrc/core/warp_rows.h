@@ -13,8 +13,7 @@ template <class W>
 ANS_INLINE double shuffle_double(double v, unsigned source) {
   uint64_t bits;
   memcpy(&bits, &v, sizeof bits);
-  const uint64_t low = W::shuffle(uint32_t(bits), source), high = W::shuffle(uint32_t(bits >> 32), source);
-  bits = high << 32 | low;
+  bits = shuffle_wide<W>(bits, source);
   memcpy(&v, &bits, sizeof v);
   return v;
 }

@@ -120,10 +120,10 @@ class Statuses {
     for (size_t i = 0; i < found_.size(); ++i) check_status(op, found(i), (name_of(what, i, found_.size()) + explanation).c_str());
   }
   // An operator that refuses bad values cannot return earlier.
-  void wait_and_check(const char* op, cudaStream_t stream, const char* explanation) {
+  void wait_and_check(const char* op, cudaStream_t stream, const char* explanation, const char* what = "tensor") {
     fetch(op, stream);
     check_cuda(op, cudaStreamSynchronize(stream));
-    check(op, explanation);
+    check(op, explanation, what);
   }
 
  private:

@@ -1,8 +1,7 @@
 // CUDA kernels of encode and encode_stream, of one tensor or many: a constant number of launches, and the host waits as often as it has to know sizes.
 #include "torch/module.h"  // first: Python.h wants to precede the standard headers
 
-#include <algorithm>
-#include <memory>
+#include <limits>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -177,15 +176,22 @@ std::tuple<std::vector<Tensor>, std::vector<Tensor>> encode_all(const char* op, 
                      " chunk sizes");
   const std::vector<Tensor> contiguous = contiguous_symbols(op, symbols);
   const OnDevice here(contiguous[0]);
-  std::vector<Source> sources;
-  std::vector<std::string> names;
+  std::vector<std::vector<uint8_t>> table_bytes;
+  std::vector<Tensor> kept;
   for (size_t i = 0; i < symbols.size(); ++i) {
     check_bytes(op, "table", tables[i]);
     if (!tables[i].is_cpu()) check_same_device(op, symbols[0], tables[i], "a table");
     check_chunk_symbols(op, chunk_symbols[i]);
+    kept.push_back(torch::stable::contiguous(tables[i]));
+    table_bytes.emplace_back(size_t(kept.back().numel()));
+    fetch(op, kept.back(), table_bytes.back().data(), here.stream);
+  }
+  check_cuda(op, cudaStreamSynchronize(here.stream));
+  std::vector<Source> sources;
+  std::vector<std::string> names;
+  for (size_t i = 0; i < symbols.size(); ++i) {
     const SymbolType type = symbol_type(op, symbols[i].scalar_type());
-    const std::vector<uint8_t> bytes = fetch_now(op, tables[i], here.stream);  // nothing to wait for where tables are on the host
-    sources.push_back({contiguous[i], type, chunk_symbols[i], parse_table(op, bytes.data(), int64_t(bytes.size()), type)});
+    sources.push_back({contiguous[i], type, chunk_symbols[i], parse_table(op, table_bytes[i].data(), int64_t(table_bytes[i].size()), type)});
     names.push_back(name_of("tensor", i, symbols.size()));
   }
   DeviceEncoding encoding(op, sources, names, here.stream);

@@ -21,8 +21,6 @@ namespace {
 
 using format::SymbolType;
 
-constexpr const char* kDamaged = "the payload is damaged";
-
 // The beginning of a stream, on the host. Behind what has been fetched the memory reads as zeros: it is as long as the stream, but never touched.
 class HostHeader {
  public:
@@ -146,9 +144,7 @@ void decode_all(const char* op, const std::vector<DeviceStream>& streams, const 
   if (streams.empty()) return;
   Statuses statuses(streams.front().bytes, streams.size());
   run_plan(op, plan_decoding(op, streams, outs, weights, stream), statuses.pointer(), stream);
-  statuses.fetch(op, stream);
-  check_cuda(op, cudaStreamSynchronize(stream));
-  statuses.check(op, kDamaged, "stream");
+  statuses.wait_and_check(op, stream, "the payload is damaged", "stream");
 }
 
 // Checked: where the weights of a matrix go. `scales` keeps them.
