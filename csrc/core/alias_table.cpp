@@ -5,9 +5,9 @@
 
 namespace ans::core {
 
-AliasTable make_alias_table(const FrequencyTable& table) {
+AliasTable make_alias_table(const FrequencyTable& table, int bucket_choice) {
   AliasTable t;
-  t.buckets = format::bucket_count(table.alphabet_size());
+  t.buckets = bucket_choice != 0 ? bucket_choice : format::bucket_count(table.alphabet_size());
   t.width = format::kSlots / t.buckets;
   const size_t buckets = size_t(t.buckets);
   const uint16_t width = uint16_t(t.width);

@@ -21,7 +21,8 @@ struct Slot {
   uint32_t index, freq, bias;
 };
 
-AliasTable make_alias_table(const FrequencyTable& table);
+// `buckets`: at least bucket_count(), which is what 0 stands for.
+AliasTable make_alias_table(const FrequencyTable& table, int buckets = 0);
 
 inline Slot find_slot(const AliasTable& t, uint32_t slot) {
   const uint32_t bucket = slot / uint32_t(t.width), position = slot % uint32_t(t.width);

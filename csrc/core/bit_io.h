@@ -1,5 +1,6 @@
 // Bit strings, most significant bit first, and Exp-Golomb codes (BITSTREAM.md, section 2).
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -20,9 +21,10 @@ class BitWriter {
  public:
   void put(uint32_t value, int bits) {  // bits <= 32, value < 2^bits
     for (int i = bits - 1; i >= 0; --i) {
-      if (used_ == 0) bytes_.push_back(0);
-      bytes_.back() = uint8_t(bytes_.back() | ((value >> i & 1u) << (7 - used_)));
-      used_ = (used_ + 1) & 7;
+      if (used_ % 8 == 0) bytes_.push_back(0);
+      uint8_t& byte = bytes_[used_ / 8];
+      byte = uint8_t(byte | ((value >> i & 1u) << (7 - used_ % 8)));
+      ++used_;
     }
   }
   void exp_golomb(uint32_t v, int order) {
@@ -38,7 +40,7 @@ class BitWriter {
 
  private:
   std::vector<uint8_t> bytes_;
-  int used_ = 0;
+  size_t used_ = 0;  // bits
 };
 
 // Reads never go past the end: they return 0 and set a status that the caller checks once.

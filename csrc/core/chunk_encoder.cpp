@@ -27,9 +27,9 @@ void ChunkEncoder::make_room(Slot* slot, int64_t bytes) {
 void ChunkEncoder::encode_narrow(int64_t n, Slot* slot) {
   TailEncoder tail;
   uint16_t* const end = narrow_words_ + kNarrowWords;
-  tail.reset(table_, end);
+  tail.reset(end);
   Indexed symbols = indexed(*slot);
-  push_backwards(tail, symbols, n, table_.escape_index);
+  push_backwards(tail, symbols, n);
   const int words = tail.finish();
   make_room(slot, 2 * words);
   slot->next -= 2 * words;
@@ -114,7 +114,7 @@ Status ChunkEncoder::encode(const void* symbols, int64_t numel, int64_t chunk_sy
       if (n <= format::kMaxTail) {
         encode_narrow(n, &slot);
       } else {
-        choosers_[wides].begin(table_, indexed(slot), n, slot.cost, {mantissa_logs().data()}, tail_words_[wides]);
+        choosers_[wides].begin(indexed(slot), n, n / format::kLanes, slot.cost, {mantissa_logs().data()}, tail_words_[wides]);
         choosers[wides] = &choosers_[wides];
         wide[wides++] = &slot;
       }

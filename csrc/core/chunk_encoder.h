@@ -69,12 +69,15 @@ class ChunkEncoder {
   const EncodeTable& table_;
   // Symbols as index_symbols() leaves them.
   struct Indexed {
+    const EncodeTable* stream_table;
     const uint8_t* indices;
     const uint16_t* raw;  // the end of the raw values
+    const EncodeTable& table(int64_t) const { return *stream_table; }
     uint8_t index(int64_t i) const { return indices[i]; }
+    static int lane(int64_t i) { return int(i % format::kLanes); }
     uint16_t take_raw(int64_t) { return *--raw; }
   };
-  static Indexed indexed(const Slot& slot) { return {slot.index.data(), raw_of(slot) + slot.escapes}; }
+  Indexed indexed(const Slot& slot) const { return {&table_, slot.index.data(), raw_of(slot) + slot.escapes}; }
 
   uint16_t narrow_words_[kNarrowWords];
   uint16_t tail_words_[kMaxStreams][kSeedTailWords];

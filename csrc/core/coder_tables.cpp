@@ -95,9 +95,9 @@ void make_decode_table(const FrequencyTable& table, format::SymbolType type, boo
     for (uint32_t slot = 0; slot < uint32_t(format::kSlots); ++slot) out->slots[slot] = slot_entry(*out, slot);
 }
 
-void make_encode_table(const FrequencyTable& table, format::SymbolType type, EncodeTable* out) {
+void make_encode_table(const FrequencyTable& table, format::SymbolType type, EncodeTable* out, int buckets) {
   std::memset(static_cast<void*>(out), 0, sizeof *out);
-  const AliasTable alias = make_alias_table(table);
+  const AliasTable alias = make_alias_table(table, buckets);
   const SlotOrder order = make_slot_order(alias);
   out->buckets = alias.buckets;
   out->symbol_bytes = format::symbol_bytes(type);

@@ -102,6 +102,7 @@ ANS_HD uint32_t symbol_entry(const EncodeTable& t, uint32_t u) {
 inline float inverse_below(uint32_t freq) { return (1.0f - 0x1p-21f) / float(freq); }
 
 void make_decode_table(const FrequencyTable& table, format::SymbolType type, bool with_slots, DecodeTable* out);
-void make_encode_table(const FrequencyTable& table, format::SymbolType type, EncodeTable* out);
+// `buckets`: as for make_alias_table().
+void make_encode_table(const FrequencyTable& table, format::SymbolType type, EncodeTable* out, int buckets = 0);
 
 }  // namespace ans::core

@@ -58,8 +58,12 @@ std::vector<uint8_t> write_directory(const ChunkEntry* entries, int64_t chunks) 
 }
 
 Status read_directory(const uint8_t* data, int64_t size, int64_t numel, int64_t chunk_symbols, std::vector<ChunkEntry>* entries, int64_t* consumed) {
+  const auto symbols_in = [&](int64_t chunk) { return symbols_in_chunk(numel, chunk_symbols, chunk); };
+  return read_directory(data, size, chunk_count(numel, chunk_symbols), symbols_in, entries, consumed);
+}
+
+Status read_directory(const uint8_t* data, int64_t size, int64_t chunks, const std::function<int64_t(int64_t)>& symbols_in, std::vector<ChunkEntry>* entries, int64_t* consumed) {
   BitReader in(data, size, Status::kDirectoryTruncated);
-  const int64_t chunks = chunk_count(numel, chunk_symbols);
   int words_order = 0, tail_order = 0;
   if (chunks > 1) {
     words_order = int(in.get(5));
@@ -74,7 +78,7 @@ Status read_directory(const uint8_t* data, int64_t size, int64_t numel, int64_t 
     if (!last) words += in.signed_exp_golomb(words_order);
     tail += chunks == 1 ? int64_t(in.get(format::kTailBits)) : in.signed_exp_golomb(tail_order);
     if (in.status() != Status::kOk) return in.status();
-    const int64_t symbols = symbols_in_chunk(numel, chunk_symbols, i);
+    const int64_t symbols = symbols_in(i);
     if (tail < 0 || tail > format::kMaxTail) return Status::kTailOutOfRange;
     if (last) {  // the last chunk takes what is left
       *consumed = in.align();

@@ -1,6 +1,7 @@
 // Chunk directories (BITSTREAM.md, section 5).
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "core/status.h"
@@ -28,5 +29,7 @@ std::vector<uint8_t> write_directory(const ChunkEntry* entries, int64_t chunks);
 // Parses the directory at the front of `data`, which ends with the stream, and checks every entry (one or more); `*consumed` is the directory's size in bytes.
 // Allocates no more than the bits at hand can announce.
 Status read_directory(const uint8_t* data, int64_t size, int64_t numel, int64_t chunk_symbols, std::vector<ChunkEntry>* entries, int64_t* consumed);
+// The same for so many chunks of symbols_in(chunk) symbols each.
+Status read_directory(const uint8_t* data, int64_t size, int64_t chunks, const std::function<int64_t(int64_t)>& symbols_in, std::vector<ChunkEntry>* entries, int64_t* consumed);
 
 }  // namespace ans::core

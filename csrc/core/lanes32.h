@@ -56,6 +56,11 @@ struct Lanes32 {
   }
   template <bool kPartial, class Words>
   ANS_INLINE static void push_one(const Encoder& e, State& x, const Index& index, const Mask& on, Words& words) {
+    push_with<kPartial>(e, x, index, on, words, [](const State& slot) __attribute__((always_inline)) { return slot; });
+  }
+  // Where each lane has a table of its own: index finds its entries, slot_at(i) is where entry i of its slot_of lies.
+  template <bool kPartial, class Words, class SlotAt>
+  ANS_INLINE static void push_with(const Encoder& e, State& x, const Index& index, const Mask& on, Words& words, SlotAt slot_at) {
     const State packed = V::gather(e.packed, index), low12 = V::set1(0xFFF);
     const State freq = V::and_(packed, low12);
     Mask full = V::ge(x, V::template shl<20>(freq));
@@ -68,7 +73,7 @@ struct Lanes32 {
     quotient = V::select(low, V::add(quotient, V::set1(1)), quotient);
     rest = V::select(low, V::sub(rest, freq), rest);
     if constexpr (kPartial) rest = V::select(on, rest, V::set1(0));  // idle lanes may hold anything: keep the look-up in bounds
-    const State slot = V::gather16(e.slot_of, V::add(V::and_(V::template shr<12>(packed), low12), rest));
+    const State slot = V::gather16(e.slot_of, slot_at(V::add(V::and_(V::template shr<12>(packed), low12), rest)));
     const State next = V::or_(V::template shl<12>(quotient), slot);
     x = kPartial ? V::select(on, next, x) : next;
   }

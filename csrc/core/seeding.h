@@ -92,17 +92,17 @@ constexpr int kCertainPayload = 620;
 constexpr int kSeedTailWords = 2 * format::kLanes + 8;
 
 // Chooses the tail of a chunk and the states. Symbol after symbol moves from the lanes to the tail; one such step waits long for the one before it, so that
-// several choosers do well to take turns. `Symbols` is as push_backwards() wants it.
+// several choosers do well to take turns. `Symbols` is as push_backwards() wants it, and gives the lane(i) that a symbol belongs to.
 template <class Symbols>
 class SeedChooser {
  public:
-  // For n symbols; cost[lane] is the cost of all of them and is changed. tail_words: room for kSeedTailWords.
-  ANS_HD void begin(const EncodeTable& table, const Symbols& symbols, int64_t n, uint16_t* cost, MantissaLogs logs, uint16_t* tail_words) {
-    table_ = &table, symbols_ = symbols, n_ = n, cost_ = cost, logs_ = logs;
-    margin_ = seed_margin(n / format::kLanes);
+  // For n symbols in so many rows; cost[lane] is the cost of all of them and is changed. tail_words: room for kSeedTailWords.
+  ANS_HD void begin(const Symbols& symbols, int64_t n, int64_t rows, uint16_t* cost, MantissaLogs logs, uint16_t* tail_words) {
+    symbols_ = symbols, n_ = n, cost_ = cost, logs_ = logs;
+    margin_ = seed_margin(rows);
     limit_ = int(n - 1 < format::kMaxTail ? n - 1 : format::kMaxTail);
     moved_ = 0;
-    tail_.reset(table, tail_words + kSeedTailWords);
+    tail_.reset(tail_words + kSeedTailWords);
     sum_exponents();
     keep(certain_, payload_);
     keep(likely_, payload_ + kExpectedGain);
@@ -135,13 +135,13 @@ class SeedChooser {
     Seeds seeds;
     for (int which = 0; which < 2; ++which) {
       const Best& best = which == 0 ? likely_ : certain_;  // their symbols, and no others, move
-      for (; moved_ > best.symbols; --moved_) lane_cost() = uint16_t(lane_cost() + table_->cost[symbols_.index(n_ - moved_)]);
-      for (; moved_ < best.symbols; ++moved_) lane_cost(1) = uint16_t(lane_cost(1) - table_->cost[symbols_.index(n_ - moved_ - 1)]);
+      for (; moved_ > best.symbols; --moved_) lane_cost() = uint16_t(lane_cost() + cost_of(n_ - moved_));
+      for (; moved_ < best.symbols; ++moved_) lane_cost(1) = uint16_t(lane_cost(1) - cost_of(n_ - moved_ - 1));
       seeds.tail = best.symbols;
       if (deal_tail_bits(ReversedTail(best.y, tail_, best.words), cost_, margin_, logs_, seeds.states)) break;
     }
     seeds.tail_escapes = 0;
-    for (int64_t i = n_ - seeds.tail; i < n_; ++i) seeds.tail_escapes += int(symbols_.index(i)) == table_->escape_index;
+    for (int64_t i = n_ - seeds.tail; i < n_; ++i) seeds.tail_escapes += int(symbols_.index(i)) == symbols_.table(i).escape_index;
     return seeds;
   }
 
@@ -159,15 +159,16 @@ class SeedChooser {
     best.symbols = moved_, best.waste = waste, best.y = tail_.state(), best.words = tail_.word_count();
   }
   // Cost of the lane of the symbol that was moved last, or that is `next` symbols before it.
-  ANS_HD uint16_t& lane_cost(int next = 0) { return cost_[(n_ - moved_ - next) % format::kLanes]; }
+  ANS_HD uint16_t& lane_cost(int next = 0) { return cost_[symbols_.lane(n_ - moved_ - next)]; }
+  ANS_HD uint16_t cost_of(int64_t i) const { return symbols_.table(i).cost[symbols_.index(i)]; }
   ANS_HD void move_to_tail() {
     const int64_t i = n_ - ++moved_;
+    const EncodeTable& table = symbols_.table(i);
     const uint8_t index = symbols_.index(i);
-    tail_.push(index, __builtin_expect(int(index) == table_->escape_index, 0) ? symbols_.take_raw(i) : uint16_t(0));
-    lane_cost() = uint16_t(lane_cost() - table_->cost[index]);
+    tail_.push(table, index, __builtin_expect(int(index) == table.escape_index, 0) ? symbols_.take_raw(i) : uint16_t(0));
+    lane_cost() = uint16_t(lane_cost() - table.cost[index]);
   }
 
-  const EncodeTable* table_;
   Symbols symbols_;
   int64_t n_;
   uint16_t* cost_;

@@ -8,6 +8,7 @@ namespace ans::core {
   X(TableTruncated) X(BadExpGolomb) X(AlphabetTooLarge) X(FrequencySumTooLarge) X(DegenerateTable) X(SymbolOutOfRange)  \
   X(NonzeroPadding) X(DirectoryTruncated) X(TailOutOfRange) X(ChunkWordsOutOfRange) X(PayloadTruncated)                 \
   X(PayloadTrailing) X(StateOutOfRange) X(WordsExhausted) X(WordsLeft) X(TailEmpty) X(TailStateMismatch)                \
+  X(MatrixShapeOutOfRange) X(ParameterOutOfRange) X(ReferenceCycle) X(ReferenceMissing)                                   \
   X(SymbolNotInTable) X(SymbolsChanged) X(InvalidArgument) X(NotFinite)
 
 enum class [[nodiscard]] Status : int {

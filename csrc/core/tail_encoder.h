@@ -11,25 +11,24 @@ namespace ans::core {
 class TailEncoder {
  public:
   // Words are written downwards from `end`, which is how a chunk wants them; one more than there are may be overwritten.
-  ANS_HD void reset(const EncodeTable& table, uint16_t* end) {
-    table_ = &table;
+  ANS_HD void reset(uint16_t* end) {
     end_ = end;
     y_ = 1;
     count_ = 0;
   }
-  ANS_HD void push(uint8_t index, uint16_t raw) {
-    if (__builtin_expect(int(index) == table_->escape_index, 0)) {
-      spill(y_ >= 1u << (32 - table_->raw_bits));
-      y_ = y_ << table_->raw_bits | raw;
+  ANS_HD void push(const EncodeTable& table, uint8_t index, uint16_t raw) {
+    if (__builtin_expect(int(index) == table.escape_index, 0)) {
+      spill(y_ >= 1u << (32 - table.raw_bits));
+      y_ = y_ << table.raw_bits | raw;
     }
-    const uint32_t freq = table_->freq[index];
+    const uint32_t freq = table.freq[index];
     spill(y_ >= freq << 20);
-    uint32_t quotient = uint32_t(uint64_t(y_) * table_->reciprocal[index] >> 32) >> table_->shift[index];
+    uint32_t quotient = uint32_t(uint64_t(y_) * table.reciprocal[index] >> 32) >> table.shift[index];
     uint32_t bias = y_ - quotient * freq;
     const uint32_t low = bias >= freq;  // the rounded-down reciprocal gives the quotient or one less
     quotient += low;
     bias -= low ? freq : 0;
-    y_ = quotient << format::kProbBits | table_->slot_of[table_->start[index] + bias];
+    y_ = quotient << format::kProbBits | table.slot_of[table.start[index] + bias];
   }
   ANS_HD uint32_t state() const { return y_; }
   ANS_HD int word_count() const { return count_; }
@@ -50,7 +49,6 @@ class TailEncoder {
     count_ += full;
     y_ = full ? y_ >> format::kWordBits : y_;
   }
-  const EncodeTable* table_ = nullptr;
   uint16_t* end_ = nullptr;
   uint32_t y_ = 1;
   int count_ = 0;
@@ -58,12 +56,13 @@ class TailEncoder {
 
 constexpr int kNarrowWords = 2 * format::kMaxTail + 3;  // room for any narrow chunk
 
-// Pushes n symbols, the last first. `symbols` gives index(i), and take_raw(i) if that is the escape's.
+// Pushes n symbols, the last first. `symbols` gives index(i) in the table(i), and take_raw(i) if that is the escape's.
 template <class Symbols>
-ANS_HD void push_backwards(TailEncoder& tail, Symbols& symbols, int64_t n, int escape_index) {
+ANS_HD void push_backwards(TailEncoder& tail, Symbols& symbols, int64_t n) {
   for (int64_t i = n; i-- > 0;) {
+    const EncodeTable& table = symbols.table(i);
     const uint8_t index = symbols.index(i);
-    tail.push(index, int(index) == escape_index ? symbols.take_raw(i) : uint16_t(0));
+    tail.push(table, index, int(index) == table.escape_index ? symbols.take_raw(i) : uint16_t(0));
   }
 }
 

@@ -111,32 +111,35 @@ ANS_HD int64_t chunk_room_words(uint64_t cost_bits, int64_t symbols, int64_t esc
 
 // Symbols in memory as the coder of a tail takes them.
 struct StoredSymbols {
-  const EncodeTable* table;
+  const EncodeTable* stream_table;
   const void* symbols;
 
+  ANS_HD const EncodeTable& table(int64_t) const { return *stream_table; }
+  static ANS_HD int lane(int64_t i) { return int(i % format::kLanes); }
+
   ANS_HD uint32_t minus(int64_t i, int32_t value) const {
-    return table->symbol_bytes == 1 ? uint8_t(static_cast<const uint8_t*>(symbols)[i] - uint8_t(value)) : uint16_t(static_cast<const uint16_t*>(symbols)[i] - uint16_t(value));
+    return stream_table->symbol_bytes == 1 ? uint8_t(static_cast<const uint8_t*>(symbols)[i] - uint8_t(value)) : uint16_t(static_cast<const uint16_t*>(symbols)[i] - uint16_t(value));
   }
   ANS_HD uint8_t index(int64_t i) const {
-    const uint32_t u = minus(i, table->first_value);
-    return uint8_t(symbol_entry(*table, u < kOtherSymbol ? u : uint32_t(kOtherSymbol)));
+    const uint32_t u = minus(i, stream_table->first_value);
+    return uint8_t(symbol_entry(*stream_table, u < kOtherSymbol ? u : uint32_t(kOtherSymbol)));
   }
-  ANS_HD uint16_t take_raw(int64_t i) const { return uint16_t(minus(i, table->raw_min) & ((1u << table->raw_bits) - 1)); }
+  ANS_HD uint16_t take_raw(int64_t i) const { return uint16_t(minus(i, stream_table->raw_min) & ((1u << stream_table->raw_bits) - 1)); }
 };
 
 // A narrow chunk, written so that it ends at `end`; by one thread. Returns its words.
 ANS_HD int encode_narrow(const EncodeTable& table, const void* symbols, int64_t n, uint8_t* end) {
   StoredSymbols source{&table, symbols};
   TailEncoder tail;
-  tail.reset(table, reinterpret_cast<uint16_t*>(end));
-  push_backwards(tail, source, n, table.escape_index);
+  tail.reset(reinterpret_cast<uint16_t*>(end));
+  push_backwards(tail, source, n);
   return tail.finish();
 }
 
 // Tail and states of a wide chunk, by one thread. cost[32] is changed; tail_words: room for kSeedTailWords.
 ANS_HD Seeds choose_seeds_of(const EncodeTable& table, const void* symbols, int64_t n, uint16_t* cost, MantissaLogs logs, uint16_t* tail_words) {
   SeedChooser<StoredSymbols> chooser;
-  chooser.begin(table, StoredSymbols{&table, symbols}, n, cost, logs, tail_words);
+  chooser.begin(StoredSymbols{&table, symbols}, n, n / format::kLanes, cost, logs, tail_words);
   SeedChooser<StoredSymbols>* choosers[1] = {&chooser};
   Seeds seeds;
   choose_seeds(choosers, 1, &seeds);

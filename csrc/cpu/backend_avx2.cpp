@@ -18,6 +18,7 @@
 #include "core/lane_coder.h"
 #include "core/lanes32.h"
 #include "core/index_symbols.h"
+#include "core/matrix/matrix_chunks.h"
 #include "core/quantize_rows.h"
 #include "cpu/vector_avx2.h"
 #include "cpu/lanes16_avx2.h"
@@ -55,6 +56,7 @@ const Backend kAvx2 = {
         encode_partial_row<L>,
     },
     {row_statistics, quantize, dequantize},
+    {decode_matrix_chunk<VectorAvx2>, find_matrix_places<VectorAvx2>, push_matrix_rows<VectorAvx2>},
 };
 
 }  // namespace ans::cpu

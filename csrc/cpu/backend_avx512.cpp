@@ -17,10 +17,11 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #pragma GCC diagnostic ignored "-Wuninitialized"
 // Never closed: templates and lambdas are instantiated at the end of the unit.
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx2,bmi,bmi2,fma,popcnt,lzcnt")
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2,avx512vnni,avx2,bmi,bmi2,fma,popcnt,lzcnt")
 #include "core/lane_coder.h"
 #include "core/lanes32.h"
 #include "core/index_symbols.h"
+#include "core/matrix/matrix_chunks.h"
 #include "core/quantize_rows.h"
 #include "cpu/vector_avx512.h"
 #include "cpu/lanes16_avx512.h"
@@ -77,6 +78,7 @@ const Backend kAvx512 = {
         encode_partial_by_buckets,
     },
     {row_statistics, quantize, dequantize},
+    {decode_matrix_chunk<VectorAvx512>, find_matrix_places<VectorAvx512>, push_matrix_rows<VectorAvx512>},
 };
 
 }  // namespace ans::cpu

@@ -5,6 +5,7 @@
 #include "core/lane_coder.h"
 #include "core/lanes32.h"
 #include "core/index_symbols.h"
+#include "core/matrix/matrix_chunks.h"
 #include "core/quantize_rows.h"
 #include "cpu/backends.h"
 #include "cpu/vector_plain.h"
@@ -29,6 +30,7 @@ const Backend kScalar = {
         encode_partial_row<L>,
     },
     {row_statistics, quantize, dequantize},
+    {decode_matrix_chunk<VectorPlain>, find_matrix_places<VectorPlain>, push_matrix_rows<VectorPlain>},
 };
 
 }  // namespace ans::cpu

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "core/matrix/matrix_coder.h"
 #include "core/quantize_kernels.h"
 #include "core/row_coder.h"
 
@@ -12,6 +13,7 @@ struct Backend {
   const char* name;
   core::RowCoder coder;
   core::QuantizeKernels quantizer;
+  core::MatrixCoder matrices;
 };
 extern const Backend kScalar, kAvx2, kAvx512;
 

@@ -94,7 +94,25 @@ struct VectorAvx2 {
     return _mm256_movemask_epi8(_mm256_cmpeq_epi32(_mm256_max_epu32(m, b.v[0]), m)) != 0;  // b: the same in all lanes
   }
   ANS_INLINE static U32 select(const Mask& m, const U32& a, const U32& b) { return ANS_EACH(_mm256_blendv_epi8(b.v[k], a.v[k], m.v[k])); }
+  // For the matrix models: numbers are signed where a name says so.
+  static constexpr int kDotColumns = 2;
+  ANS_INLINE static U32 load_i8(const uint8_t* p) { return ANS_EACH(_mm256_cvtepi8_epi32(load_quarter(p + 8 * k))); }
+  ANS_INLINE static U32 load_i16(const int16_t* p) { return ANS_EACH(_mm256_cvtepi16_epi32(load_half(p + 8 * k))); }
+  ANS_INLINE static U32 gather8(const uint8_t* t, const U32& i) {
+    return ANS_EACH(_mm256_and_si256(_mm256_set1_epi32(0xFF), _mm256_i32gather_epi32(reinterpret_cast<const int*>(t), i.v[k], 1)));
+  }
+  ANS_INLINE static U32 shr_by(const U32& a, int n) { return ANS_EACH(_mm256_srl_epi32(a.v[k], _mm_cvtsi32_si128(n))); }
+  ANS_INLINE static U32 shl_by(const U32& a, int n) { return ANS_EACH(_mm256_sll_epi32(a.v[k], _mm_cvtsi32_si128(n))); }
+  ANS_INLINE static U32 sar_by(const U32& a, int n) { return ANS_EACH(_mm256_sra_epi32(a.v[k], _mm_cvtsi32_si128(n))); }
+  ANS_INLINE static U32 min_signed(const U32& a, const U32& b) { return ANS_EACH(_mm256_min_epi32(a.v[k], b.v[k])); }
+  ANS_INLINE static U32 max_signed(const U32& a, const U32& b) { return ANS_EACH(_mm256_max_epi32(a.v[k], b.v[k])); }
+  ANS_INLINE static U32 float_bits(const U32& a) { return ANS_EACH(_mm256_castps_si256(_mm256_cvtepi32_ps(a.v[k]))); }
+  ANS_INLINE static U32 dot_pairs(const U32& sum, const U32& a, uint32_t b) {
+    const __m256i both = _mm256_set1_epi32(int(b));
+    return ANS_EACH(_mm256_add_epi32(sum.v[k], _mm256_madd_epi16(a.v[k], both)));
+  }
 #undef ANS_EACH
+  ANS_INLINE static uint32_t bits(const Mask& m) { return bits(m.v[0]) | bits(m.v[1]) << 8 | bits(m.v[2]) << 16 | bits(m.v[3]) << 24; }
   ANS_INLINE static unsigned bits(__m256i m) { return unsigned(_mm256_movemask_ps(_mm256_castsi256_ps(m))); }
   ANS_INLINE static void refill(U32& x, const uint8_t*& words) {
     for (int k = 0; k < 4; ++k) {

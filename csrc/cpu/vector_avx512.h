@@ -73,6 +73,28 @@ struct VectorAvx512 {
   ANS_INLINE static U32 select(Mask m, const U32& x, const U32& y) {
     return {_mm512_mask_mov_epi32(y.a, __mmask16(m), x.a), _mm512_mask_mov_epi32(y.b, __mmask16(m >> 16), x.b)};
   }
+  // For the matrix models: numbers are signed where a name says so.
+  static constexpr int kDotColumns = 8;
+  ANS_INLINE static U32 load_i8(const uint8_t* p) {
+    return {_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16)))};
+  }
+  ANS_INLINE static U32 load_i16(const int16_t* p) { return {_mm512_cvtepi16_epi32(load_256(p)), _mm512_cvtepi16_epi32(load_256(p + 16))}; }
+  ANS_INLINE static U32 gather8(const uint8_t* t, const U32& i) {
+    const __m512i m = _mm512_set1_epi32(0xFF);
+    return {_mm512_and_si512(m, _mm512_i32gather_epi32(i.a, t, 1)), _mm512_and_si512(m, _mm512_i32gather_epi32(i.b, t, 1))};
+  }
+  ANS_INLINE static U32 shr_by(const U32& x, int n) { return {_mm512_srl_epi32(x.a, _mm_cvtsi32_si128(n)), _mm512_srl_epi32(x.b, _mm_cvtsi32_si128(n))}; }
+  ANS_INLINE static U32 shl_by(const U32& x, int n) { return {_mm512_sll_epi32(x.a, _mm_cvtsi32_si128(n)), _mm512_sll_epi32(x.b, _mm_cvtsi32_si128(n))}; }
+  ANS_INLINE static U32 sar_by(const U32& x, int n) { return {_mm512_sra_epi32(x.a, _mm_cvtsi32_si128(n)), _mm512_sra_epi32(x.b, _mm_cvtsi32_si128(n))}; }
+  ANS_INLINE static U32 min_signed(const U32& x, const U32& y) { return {_mm512_min_epi32(x.a, y.a), _mm512_min_epi32(x.b, y.b)}; }
+  ANS_INLINE static U32 max_signed(const U32& x, const U32& y) { return {_mm512_max_epi32(x.a, y.a), _mm512_max_epi32(x.b, y.b)}; }
+  ANS_INLINE static U32 float_bits(const U32& x) { return {_mm512_castps_si512(_mm512_cvtepi32_ps(x.a)), _mm512_castps_si512(_mm512_cvtepi32_ps(x.b))}; }
+  ANS_INLINE static U32 dot_pairs(const U32& sum, const U32& x, uint32_t y) {
+    const __m512i both = _mm512_set1_epi32(int(y));
+    return {_mm512_dpwssd_epi32(sum.a, x.a, both), _mm512_dpwssd_epi32(sum.b, x.b, both)};
+  }
+  ANS_INLINE static uint32_t bits(Mask m) { return m; }
+
   ANS_INLINE static void refill(U32& x, const uint8_t*& words) {
     const __m512i bound = _mm512_set1_epi32(65536);
     const __mmask16 ma = _mm512_cmplt_epu32_mask(x.a, bound), mb = _mm512_cmplt_epu32_mask(x.b, bound);

@@ -58,6 +58,29 @@ struct VectorPlain {
   ANS_INLINE static U32 select(Mask m, const U32& a, const U32& b) {
     return make([&](int i) { return (m >> i & 1) ? a.lane[i] : b.lane[i]; });
   }
+  // For the matrix models: numbers are signed where a name says so.
+  static constexpr int kDotColumns = 2;
+  ANS_INLINE static U32 load_i8(const uint8_t* p) { return make([&](int i) { return uint32_t(int8_t(p[i])); }); }
+  ANS_INLINE static U32 load_i16(const int16_t* p) { return make([&](int i) { return uint32_t(p[i]); }); }
+  ANS_INLINE static U32 gather8(const uint8_t* t, const U32& k) { return make([&](int i) { return uint32_t(t[k.lane[i]]); }); }
+  ANS_INLINE static U32 shr_by(const U32& a, int n) { return make([&](int i) { return a.lane[i] >> n; }); }
+  ANS_INLINE static U32 shl_by(const U32& a, int n) { return make([&](int i) { return a.lane[i] << n; }); }
+  ANS_INLINE static U32 sar_by(const U32& a, int n) { return make([&](int i) { return uint32_t(int32_t(a.lane[i]) >> n); }); }
+  ANS_INLINE static U32 min_signed(const U32& a, const U32& b) { return make([&](int i) { return int32_t(a.lane[i]) < int32_t(b.lane[i]) ? a.lane[i] : b.lane[i]; }); }
+  ANS_INLINE static U32 max_signed(const U32& a, const U32& b) { return make([&](int i) { return int32_t(a.lane[i]) > int32_t(b.lane[i]) ? a.lane[i] : b.lane[i]; }); }
+  ANS_INLINE static U32 float_bits(const U32& a) {
+    return make([&](int i) {
+      const float f = float(int32_t(a.lane[i]));
+      uint32_t bits;
+      std::memcpy(&bits, &f, sizeof bits);
+      return bits;
+    });
+  }
+  ANS_INLINE static U32 dot_pairs(const U32& sum, const U32& a, uint32_t b) {
+    return make([&](int i) { return sum.lane[i] + uint32_t(int16_t(a.lane[i]) * int16_t(b)) + uint32_t((int32_t(a.lane[i]) >> 16) * (int32_t(b) >> 16)); });
+  }
+  ANS_INLINE static uint32_t bits(Mask m) { return m; }
+
   ANS_INLINE static void refill(U32& x, const uint8_t*& words) {
     for (int i = 0; i < 32; ++i) {
       if (x.lane[i] >= 65536) continue;

@@ -1,0 +1,51 @@
+#include "core/matrix/matrix_band.h"
+
+#include <algorithm>
+
+namespace ans::core {
+
+MatrixBand::MatrixBand(const MatrixRows& rows) : columns_(rows.columns), symbols_(size_t(rows.columns * format::kLanes)), pairs_(size_t(rows.pairs * format::kLanes)) {}
+
+void MatrixBand::open(const MatrixLines& lines, int64_t position, int width) {
+  position_ = position;
+  width_ = width;
+  std::fill_n(start_, format::kLanes, 1u << kAverageBits);
+  std::fill_n(rest_, format::kLanes, uint32_t(kFactorOne));
+  has_references_ = false;
+  for (int lane = 0; lane < width; ++lane) {
+    const int64_t i = lines.line_at(position + lane);
+    if (lines.rows->start != nullptr) start_[lane] = lines.rows->start[i];
+    const int32_t given = lines.given == nullptr ? 0 : lines.given_factor[i], factor = lines.factor == nullptr ? 0 : lines.factor[i];
+    rest_[lane] = uint32_t(kFactorOne - given - factor);
+    if (given != 0) add_reference(lines, lines.given + i * columns_, given, lane);
+    if (factor != 0) add_reference(lines, lines.line(lines.reference[i]), factor, lane);
+  }
+}
+
+void MatrixBand::add_reference(const MatrixLines& lines, const uint8_t* line, int32_t factor, int lane) {
+  if (!has_references_) references_.assign(size_t(columns_ * format::kLanes), 0);
+  has_references_ = true;
+  int16_t* to = references_.data() + lane;
+  if (lines.is_signed) {
+    for (int64_t j = 0; j < columns_; ++j) to[j * format::kLanes] = int16_t(to[j * format::kLanes] + factor * int8_t(line[j]));
+  } else {
+    for (int64_t j = 0; j < columns_; ++j) to[j * format::kLanes] = int16_t(to[j * format::kLanes] + factor * line[j]);
+  }
+}
+
+void MatrixBand::load(const MatrixLines& lines) {
+  if (width_ < format::kLanes) std::fill(symbols_.begin(), symbols_.end(), uint8_t(0));
+  for (int lane = 0; lane < width_; ++lane) {
+    const uint8_t* from = lines.line(lines.line_at(position_ + lane));
+    for (int64_t j = 0; j < columns_; ++j) symbols_[size_t(j * format::kLanes + lane)] = from[j];
+  }
+}
+
+void MatrixBand::save(const MatrixLines& lines) const {
+  for (int lane = 0; lane < width_; ++lane) {
+    uint8_t* to = lines.line(lines.line_at(position_ + lane));
+    for (int64_t j = 0; j < columns_; ++j) to[j] = symbols_[size_t(j * format::kLanes + lane)];
+  }
+}
+
+}  // namespace ans::core

@@ -1,0 +1,180 @@
+// Chunks of matrix streams over a vector of csrc/cpu: compiled once per target.
+#pragma once
+#include <cstring>
+#include <vector>
+
+#include "core/matrix/matrix_coder.h"
+#include "core/matrix/matrix_lanes.h"
+#include "core/raw_values.h"
+#include "core/tail_bits.h"
+
+namespace ans::core {
+namespace ANS_TARGET {
+
+template <class V>
+ANS_INLINE typename V::U32 wrapped(const typename V::U32& v, bool is_signed) {
+  return is_signed ? V::sar_by(V::template shl<24>(v), 24) : V::and_(v, V::set1(0xFF));
+}
+
+// The single coder of a chunk's tail, whose symbols have contexts.
+class ContextTail {
+ public:
+  template <class Pieces>
+  Status start(const Pieces& pieces) {
+    TailBits<Pieces> bits(pieces);
+    int words = 0;
+    if (const Status s = bits.start(&y_, &words); s != Status::kOk) return s;
+    for (int i = 0; i < words; ++i) words_.push_back(uint16_t(bits.take(format::kWordBits)));
+    return Status::kOk;
+  }
+  // residual + 128, or -1 - raw value.
+  int32_t next(const ContextSteps& tables, uint32_t context, int raw_bits) {
+    const int position_bits = format::kProbBits - tables.bucket_bits;
+    const uint32_t slot = y_ % format::kSlots, position = slot & ((1u << position_bits) - 1), place = (context << tables.bucket_bits) + (slot >> position_bits);
+    const uint32_t entry = tables.step[2 * place + uint32_t(position >= tables.divider[place])];
+    y_ = (entry >> 20) * (y_ >> format::kProbBits) + (((entry >> 8) + position) & (format::kSlots - 1));
+    refill();
+    if ((entry & 0xFF) != 0) return int32_t(entry & 0xFF);
+    const int32_t raw = int32_t(y_ & ((1u << raw_bits) - 1));
+    y_ >>= raw_bits;
+    refill();
+    return -1 - raw;
+  }
+  bool at_end() const { return y_ == 1 && next_ == words_.size(); }
+
+ private:
+  void refill() {
+    if (y_ >= format::kStateLowerBound || next_ == words_.size()) return;
+    y_ = y_ << format::kWordBits | words_[next_++];
+  }
+  uint32_t y_ = 0;
+  size_t next_ = 0;
+  std::vector<uint16_t> words_;
+};
+
+template <class V>
+Status decode_matrix_chunk(const MatrixDecodeJob& job, MatrixBand* band) {
+  using U32 = typename V::U32;
+  const MatrixLines& lines = *job.lines;
+  const MatrixRows& rows = *lines.rows;
+  const ChunkShape shape{job.count, rows.columns};
+  const ContextSteps steps{job.tables->divider.data(), job.tables->step.data(), 31 - __builtin_clz(unsigned(job.tables->buckets))};
+  int64_t main = shape.symbols() - job.entry.tail;
+  const bool wide = main > 0;
+
+  // Rows know no bounds: they run on a copy, behind which there are zeros for more than a row and what a backend may load.
+  const int64_t size = 2 * int64_t(job.entry.words), state_bytes = wide ? 2 * format::kStateWords : 0;
+  constexpr int64_t kSlack = 192;
+  std::vector<uint8_t> copy(size_t(size + kSlack));
+  std::memcpy(copy.data(), job.bytes, size_t(size));
+  const uint8_t *words = copy.data() + state_bytes, *const end = copy.data() + size;
+  alignas(64) uint32_t state[format::kLanes], row[format::kLanes], contexts[format::kLanes], bases[format::kLanes];
+  ContextTail tail;
+  RawReader raws;
+  U32 x = V::set1(0);
+  if (wide) {
+    std::memcpy(state, copy.data(), sizeof state);
+    for (uint32_t s : state)
+      if (s < format::kStateLowerBound) return Status::kStateOutOfRange;
+    x = V::load(state);
+    raws = RawReader(words, end, job.raw_bits);
+  } else if (const Status s = tail.start(WordPieces{copy.data(), job.entry.words}); s != Status::kOk) {
+    return s;
+  }
+
+  MatrixLanes<V> lanes(rows, band->pairs());
+  for (int64_t b = 0; b < shape.bands(); ++b) {
+    const int width = shape.band_width(b);
+    band->open(lines, job.position + b * format::kLanes, width);
+    lanes.begin(V::load(band->start()), V::load(band->rest()), band->references());
+    for (int64_t j = 0; j < rows.columns; ++j) {
+      const U32 context = lanes.context(j), base = lanes.base();
+      U32 symbol = V::set1(0);
+      const int by_lanes = main < width ? int(main) : width;
+      if (by_lanes > 0) {
+        const U32 before = x;
+        const U32 residual = pop_context<V>(steps, x, context);
+        const auto on = V::first(by_lanes);
+        if (by_lanes < format::kLanes) x = V::select(on, x, before);
+        V::refill(x, words);
+        symbol = V::add(base, V::sub(residual, V::set1(kResidualBias)));
+        const uint32_t escaped = ~V::bits(V::ge(residual, V::set1(1))) & V::bits(on);
+        if (escaped != 0) {
+          V::store(row, symbol);
+          for (uint32_t m = escaped; m != 0; m &= m - 1) row[__builtin_ctz(m)] = raws.next() + uint32_t(job.raw_min);
+          symbol = V::load(row);
+        }
+        if (words > end) return Status::kWordsExhausted;
+        if (by_lanes < format::kLanes) symbol = V::select(on, symbol, V::set1(0));
+        main -= by_lanes;
+        if (main == 0) {
+          const int64_t left = end - words - raws.bytes();
+          if (left != 0) return left < 0 ? Status::kWordsExhausted : Status::kWordsLeft;
+          if (!raws.zero_padding()) return Status::kNonzeroPadding;
+          V::store(state, x);
+          if (const Status s = tail.start(StatePieces{state}); s != Status::kOk) return s;
+        }
+      }
+      if (by_lanes < width) {
+        V::store(contexts, context);
+        V::store(bases, base);
+        V::store(row, symbol);
+        for (int lane = by_lanes; lane < width; ++lane) {
+          const int32_t v = tail.next(steps, contexts[lane], job.raw_bits);
+          row[lane] = v >= 0 ? bases[lane] + uint32_t(v - kResidualBias) : uint32_t(job.raw_min - 1 - v);
+        }
+        symbol = V::load(row);
+      }
+      symbol = wrapped<V>(symbol, lines.is_signed);
+      lanes.learn(j, symbol);
+      V::store_low(band->symbols() + j * format::kLanes, symbol);
+    }
+    band->save(lines);
+  }
+  return tail.at_end() ? Status::kOk : Status::kTailStateMismatch;
+}
+
+template <class V>
+void find_matrix_places(const MatrixLines& lines, int64_t position, int64_t count, MatrixBand* band, Place* places) {
+  using U32 = typename V::U32;
+  const MatrixRows& rows = *lines.rows;
+  const ChunkShape shape{count, rows.columns};
+  MatrixLanes<V> lanes(rows, band->pairs());
+  for (int64_t b = 0; b < shape.bands(); ++b) {
+    band->open(lines, position + b * format::kLanes, shape.band_width(b));
+    band->load(lines);
+    lanes.begin(V::load(band->start()), V::load(band->rest()), band->references());
+    for (int64_t j = 0; j < rows.columns; ++j, places += format::kLanes) {
+      const U32 context = lanes.context(j);
+      const uint8_t* row = band->symbols() + j * format::kLanes;
+      const U32 symbol = lines.is_signed ? V::load_i8(row) : V::load_u8(row);
+      const U32 residual = V::add(V::sub(symbol, lanes.base()), V::set1(kResidualBias));
+      V::store(places, V::or_(V::template shl<8>(context), V::min_signed(V::max_signed(residual, V::set1(0)), V::set1(kPlacesPerContext - 1))));
+      lanes.learn(j, symbol);
+    }
+  }
+}
+
+template <class V>
+void push_matrix_rows(const EncodeTable* tables, const uint32_t* symbols, int64_t rows, int width, uint32_t* state, uint8_t** words) {
+  using U32 = typename V::U32;
+  static_assert(sizeof(EncodeTable) % sizeof(uint32_t) == 0, "");
+  constexpr uint32_t kStride32 = sizeof(EncodeTable) / sizeof(uint32_t), kStride16 = sizeof(EncodeTable) / sizeof(uint16_t);
+  const typename Lanes32<V>::Encoder encoder(tables->packed, tables->reciprocal, tables->slot_of);
+  U32 x = V::load(state);
+  uint8_t* at = *words;
+  const auto on = V::first(width);
+  for (int64_t row = rows; row-- > 0;) {
+    const U32 symbol = V::load(symbols + row * format::kLanes), context = V::template shr<8>(symbol);
+    const U32 index = V::add(V::mul(context, V::set1(kStride32)), V::and_(symbol, V::set1(0xFF)));
+    const U32 slots = V::mul(context, V::set1(kStride16));
+    auto slot_at = [&](const U32& i) __attribute__((always_inline)) { return V::add(slots, i); };
+    if (width == format::kLanes) Lanes32<V>::template push_with<false>(encoder, x, index, on, at, slot_at);
+    else Lanes32<V>::template push_with<true>(encoder, x, index, on, at, slot_at);
+  }
+  V::store(state, x);
+  *words = at;
+}
+
+}  // namespace ANS_TARGET
+}  // namespace ans::core

@@ -1,0 +1,47 @@
+// Chunks of a matrix stream, encoded. One object per thread.
+#pragma once
+#include <vector>
+
+#include "core/chunk_encoder.h"
+#include "core/matrix/matrix_coder.h"
+#include "core/seeding.h"
+
+namespace ans::core {
+
+class MatrixEncoder {
+ public:
+  // Contexts that occur must have their tables.
+  MatrixEncoder(const MatrixCoder& coder, const MatrixLines& lines, const ContextEncodeTables& tables, int raw_bits, int32_t raw_min)
+      : coder_(coder), lines_(lines), tables_(tables), raw_bits_(raw_bits), raw_min_(raw_min), band_(*lines.rows) {}
+
+  // The chunk of `count` lines from `position` of the order on. kSymbolNotInTable if an escaped symbol is none of the raw values.
+  Status encode(int64_t position, int64_t count, EncodedChunk* chunk);
+
+ private:
+  // A chunk's symbols as the coder of its tail takes them.
+  struct Symbols {
+    const EncodeTable* tables;
+    const uint32_t* symbols;  // [rows][32]: context << 8 | index
+    const uint16_t* raw;      // the end of the raw values
+    ChunkShape shape;
+    const EncodeTable& table(int64_t i) const { return tables[symbols[shape.place(i)] >> 8]; }
+    uint8_t index(int64_t i) const { return uint8_t(symbols[shape.place(i)]); }
+    uint16_t take_raw(int64_t) { return *--raw; }
+    int lane(int64_t i) const { return int(shape.place(i) % format::kLanes); }
+  };
+
+  Status find_symbols(int64_t position, const ChunkShape& shape);
+
+  const MatrixCoder& coder_;
+  const MatrixLines& lines_;
+  const ContextEncodeTables& tables_;
+  int raw_bits_;
+  int32_t raw_min_;
+  MatrixBand band_;
+  std::vector<uint32_t> symbols_;
+  std::vector<uint16_t> raw_;
+  uint16_t cost_[format::kLanes];
+  uint16_t narrow_words_[kNarrowWords], tail_words_[kSeedTailWords];
+};
+
+}  // namespace ans::core

@@ -1,0 +1,141 @@
+// The row of a matrix chunk: what each of the 32 lanes knows about its next symbol, and what it learns from it (BITSTREAM.md, sections 9.5 to 9.7). Written once over
+// the vectors of csrc/cpu or of a warp (core/vector_warp.h); encoders and decoders walk through the same rows. A lane is a line; a row is a column of 32 lines.
+#pragma once
+#include "core/lanes32.h"
+#include "core/matrix/matrix_tables.h"
+
+namespace ans::core {
+namespace ANS_TARGET {
+
+template <class V>
+class MatrixLanes {
+ public:
+  using U32 = typename V::U32;
+
+  // `pairs`: room for [rows.pairs][32]; of this object's alone.
+  ANS_INLINE MatrixLanes(const MatrixRows& rows, uint32_t* pairs) : rows_(rows), pairs_(pairs) {}
+
+  // 32 new lines. start: their averages; rest: 8 minus their factors; references: [columns][32], what references add to each prediction, in eighths, or null.
+  ANS_INLINE void begin(const U32& start, const U32& rest, const int16_t* references) {
+    average_[0] = average_[1] = start;
+    rest_ = rest;
+    references_ = references;
+    in_block_ = 0;
+  }
+
+  // The contexts of column j's symbols; columns come in order.
+  ANS_INLINE U32 context(int64_t j) {
+    U32 scale = V::set1(uint32_t(rows_.scale[j]));
+    if (rows_.weight[0] | rows_.weight[1]) {
+      const U32 weighted = V::add(V::mul(V::set1(uint32_t(rows_.weight[0])), log_scale(average_[0])), V::mul(V::set1(uint32_t(rows_.weight[1])), log_scale(average_[1])));
+      scale = V::add(scale, V::sar_by(V::add(weighted, V::set1(kFactorOne / 2)), 3));
+    }
+    scale = V::sar_by(scale, rows_.class_shift);
+    const U32 k = V::min_signed(V::max_signed(scale, V::set1(0)), V::set1(uint32_t(rows_.classes - 1)));
+    if (rows_.phases == 1) return k;
+    predict(j);
+    return V::or_(V::template shl<3>(k), V::and_(prediction_, V::set1(kPhases - 1)));
+  }
+  // What residuals are relative to.
+  ANS_INLINE U32 base() const { return rows_.phases == 1 ? V::set1(0) : V::sar_by(prediction_, 3); }
+
+  // The symbols of column j, whose contexts were the last.
+  ANS_INLINE void learn(int64_t j, const U32& symbol) {
+    const U32 eighths = V::template shl<3>(symbol);
+    if (rows_.rate[0] | rows_.rate[1]) {
+      const U32 distance = rows_.phases == 1 ? eighths : V::sub(eighths, prediction_);
+      const U32 magnitude = V::max_signed(distance, V::sub(V::set1(0), distance));
+      const U32 seen = V::min_signed(V::template shr<3>(V::mul(magnitude, V::set1(rows_.inverse[j]))), V::set1(uint32_t(kMaxAverage)));
+      ANS_UNROLL
+      for (int i = 0; i < 2; ++i) {
+        if (rows_.rate[i] == 0) continue;
+        const U32 step = V::sar_by(V::add(V::sub(seen, average_[i]), V::set1(1u << (rows_.rate[i] - 1))), rows_.rate[i]);
+        average_[i] = V::max_signed(V::add(average_[i], step), V::set1(uint32_t(kMinAverage)));
+      }
+    }
+    if (rows_.period == 0) return;
+    const U32 own = references_ == nullptr ? eighths : V::sub(eighths, V::load_i16(references_ + j * format::kLanes));
+    uint32_t* const pair = pairs_ + in_block_ / 2 * format::kLanes;
+    const U32 low16 = V::set1(0xFFFF);
+    V::store(pair, in_block_ % 2 == 0 ? V::and_(own, low16) : V::or_(V::and_(V::load(pair), low16), V::template shl<16>(own)));
+    if (++in_block_ == rows_.period) in_block_ = 0;
+  }
+
+ private:
+  // log2(average / 2^14) in sixteenths, linear between powers of two: the exponent of a float and the first 4 bits of its mantissa.
+  ANS_INLINE static U32 log_scale(const U32& average) { return V::sub(V::template shr<19>(V::float_bits(average)), V::set1(kOctave * (127 + kAverageBits))); }
+
+  ANS_INLINE void predict(int64_t j) {
+    U32 t = V::set1(0);
+    if (rows_.period != 0) t = V::sar_by(V::add(dot(), V::set1(1u << (rows_.shift - 1))), rows_.shift);
+    if (references_ != nullptr) t = V::add(t, V::load_i16(references_ + j * format::kLanes));
+    if (rows_.mean != nullptr) t = V::add(t, V::sar_by(V::add(V::mul(rest_, V::set1(uint32_t(rows_.mean[j]))), V::set1(kFactorOne / 2)), 3));
+    prediction_ = V::max_signed(V::min_signed(t, V::set1(uint32_t(rows_.highest))), V::set1(uint32_t(rows_.lowest)));
+  }
+
+  // Coefficients times the columns before this one. What the columns before a group of kDotColumns contribute to all of the group is summed up at once: their values
+  // are loaded once.
+  ANS_INLINE U32 dot() {
+    constexpr int64_t kGroup = V::kDotColumns;
+    const int64_t in_group = in_block_ % kGroup, first = in_block_ - in_group;
+    if (in_group == 0) sum_before(first);
+    U32 sum = before_[in_group];
+    const uint32_t* const c = rows_.coefficients + in_block_ * rows_.pairs;
+    for (int64_t p = first / 2; 2 * p < in_block_; ++p) sum = V::dot_pairs(sum, V::load(pairs_ + p * format::kLanes), c[p]);
+    return sum;
+  }
+  ANS_INLINE void sum_before(int64_t first) {
+    constexpr int kGroup = V::kDotColumns;
+    const int64_t begin = first > rows_.window ? (first - rows_.window) / 2 : 0, stride = rows_.pairs;
+    U32 sum[kGroup];
+    ANS_UNROLL
+    for (int g = 0; g < kGroup; ++g) sum[g] = V::set1(0);
+    if (first + kGroup <= rows_.period) {
+      const uint32_t* c = rows_.coefficients + first * stride;
+      for (int64_t p = begin; p < first / 2; ++p) {
+        const U32 values = V::load(pairs_ + p * format::kLanes);
+        ANS_UNROLL
+        for (int g = 0; g < kGroup; ++g) sum[g] = V::dot_pairs(sum[g], values, c[g * stride + p]);
+      }
+    } else {
+      for (int g = 0; first + g < rows_.period; ++g) {
+        const uint32_t* c = rows_.coefficients + (first + g) * stride;
+        U32 one = V::set1(0);
+        for (int64_t p = begin; p < first / 2; ++p) one = V::dot_pairs(one, V::load(pairs_ + p * format::kLanes), c[p]);
+        sum[g] = one;
+      }
+    }
+    ANS_UNROLL
+    for (int g = 0; g < kGroup; ++g) before_[g] = sum[g];
+  }
+
+  const MatrixRows& rows_;
+  uint32_t* const pairs_;
+  const int16_t* references_ = nullptr;
+  int64_t in_block_ = 0;
+  U32 average_[2], rest_, prediction_, before_[V::kDotColumns];
+};
+
+// The tables of contexts, for pop_context().
+struct ContextSteps {
+  const uint8_t* divider;
+  const uint32_t* step;
+  int bucket_bits;
+};
+
+// Advances the states; returns residual + 128, or 0 for an escape (BITSTREAM.md, section 4).
+template <class V>
+ANS_INLINE typename V::U32 pop_context(const ContextSteps& tables, typename V::U32& x, const typename V::U32& context) {
+  using U32 = typename V::U32;
+  const int position_bits = format::kProbBits - tables.bucket_bits;
+  const U32 low12 = V::set1(format::kSlots - 1), slot = V::and_(x, low12);
+  const U32 position = V::and_(slot, V::set1((1u << position_bits) - 1));
+  const U32 place = V::add(V::shl_by(context, tables.bucket_bits), V::shr_by(slot, position_bits));
+  const U32 twice = V::add(place, place);
+  const U32 entry = V::gather(tables.step, V::select(V::ge(position, V::gather8(tables.divider, place)), V::add(twice, V::set1(1)), twice));
+  x = V::add(V::mul(V::template shr<20>(entry), V::template shr<12>(x)), V::and_(V::add(V::template shr<8>(entry), position), low12));
+  return V::and_(entry, V::set1(0xFF));
+}
+
+}  // namespace ANS_TARGET
+}  // namespace ans::core

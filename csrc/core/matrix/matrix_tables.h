@@ -1,0 +1,70 @@
+// Everything that the rows of a matrix chunk look up, derived from a MatrixModel.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/coder_tables.h"
+#include "core/matrix/matrix_model.h"
+
+namespace ans::core {
+
+// Averages of residuals start from 2^14, which stands for what the column's scale predicts.
+constexpr int kAverageBits = 14;
+constexpr int32_t kMaxAverage = 8 << kAverageBits, kMinAverage = 1 << 6;
+
+// As plain addresses, for the host or a GPU.
+struct MatrixRows {
+  int64_t columns;
+  int32_t lowest, highest;  // predictions, in eighths
+  // Scales.
+  const int32_t* scale;     // [columns]: sixteenths of an octave above class 0's beginning
+  const uint32_t* inverse;  // [columns]: a residual of r eighths is inverse * |r| >> 3 as an average counts
+  const uint32_t* start;    // [lines] or null: where averages start
+  int rate[2], weight[2];   // weight 0: unused; rate 0: held
+  int class_shift, classes, phases;
+  // Prediction. Coefficients of a column of a block come in pairs, from the first column of the block on.
+  int64_t period;           // 0: none
+  int64_t pairs;            // of a column: (period + 1) / 2, rounded up
+  int64_t window;
+  int shift;
+  const uint32_t* coefficients;  // [period][pairs]: the even column's in the low 16 bits
+  const int32_t* mean;           // [columns] or null
+};
+
+// How a context's symbols are coded: contexts are class * phases + phase.
+struct ContextDecodeTables {
+  std::vector<uint8_t> divider;  // [contexts][buckets]
+  std::vector<uint32_t> step;    // [contexts][2 * buckets]: freq << 20 | bias of position 0 << 8 | residual + 128; 0 instead of a residual: escaped. As DecodeTable's
+  int buckets = 64;
+};
+
+// [contexts] tables, and what index a residual has in each.
+struct ContextEncodeTables {
+  std::unique_ptr<EncodeTable[]> table;
+  std::vector<uint8_t> index_of;  // [contexts][256], by residual + 128; 0 and 255 are escaped
+  int contexts = 0;
+};
+
+constexpr int kResidualBias = 128;
+
+class MatrixTables {
+ public:
+  // `given`: coefficients of a kGiven predictor, [coefficient_count()]; otherwise ignored.
+  MatrixTables(const MatrixModel& model, format::SymbolType type, const int8_t* given);
+  MatrixTables(const MatrixTables&) = delete;
+  MatrixTables& operator=(const MatrixTables&) = delete;
+  const MatrixRows& rows() const { return rows_; }
+
+ private:
+  std::vector<int32_t> scale_;
+  std::vector<uint32_t> inverse_, start_, coefficients_;
+  std::vector<int32_t> mean_;
+  MatrixRows rows_;
+};
+
+ContextDecodeTables make_context_decode_tables(const MatrixModel& model);
+// Of the contexts for which used[context] is not 0; the others are left unset.
+ContextEncodeTables make_context_encode_tables(const MatrixModel& model, format::SymbolType type, const uint8_t* used);
+
+}  // namespace ans::core

@@ -1,0 +1,262 @@
+// Matrix streams without torch: headers, every backend against every other, damage.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "core/matrix/int_array.h"
+#include "core/matrix/matrix_encoder.h"
+#include "cpu/backends.h"
+
+namespace ans {
+namespace {
+
+using core::MatrixModel;
+using core::Status;
+using format::SymbolType;
+
+struct Example {
+  SymbolType type;
+  MatrixModel model;
+  std::vector<uint8_t> symbols, given;
+  std::vector<int8_t> coefficients;  // of a given predictor
+};
+
+// A matrix with something of everything that a model can say about it. What the model says need not be true: it must be coded all the same.
+Example make_example(std::mt19937& rng, int trial) {
+  Example e;
+  auto below = [&](int n) { return int(rng() % unsigned(n)); };
+  auto within = [&](int low, int high) { return low + below(high - low + 1); };
+  e.type = trial % 5 == 4 ? SymbolType::kU8 : SymbolType::kI8;
+  MatrixModel& m = e.model;
+  m.columns = 8 + below(trial % 7 == 0 ? 200 : 40);
+  m.lines = 1 + below(trial % 7 == 1 ? 300 : 90);
+  m.transposed = below(2) != 0;
+  m.chunk_lines = 1 + below(int(m.lines));
+  m.buckets = 64 << below(3);
+  m.raw_bits = 8;
+  m.raw_min = format::symbol_min(e.type);
+  auto fill = [&](std::vector<int32_t>* values, int64_t count, int low, int high) {
+    const bool same = below(4) == 0;
+    for (int64_t i = 0; i < count; ++i) values->push_back(same && i > 0 ? values->back() : within(low, high));
+  };
+  fill(&m.column_scale, m.columns, trial % 11 == 0 ? core::kMinScale : 0, trial % 11 == 0 ? core::kMaxScale : 24);
+  if (below(2)) fill(&m.line_start, m.lines, core::kMinStart, core::kMaxStart);
+  for (core::Adaptation& a : m.adaptation)
+    if (below(2)) a = {1 + below(15), 1 + below(16)};
+  m.class_shift = below(4);
+  m.class_origin = within(-48, 40);
+  m.classes.resize(size_t(1 + below(20)));
+  for (core::ClassShape& c : m.classes) c = {within(-6, 6), below(core::kShapes)};
+  m.predictor = core::PredictorKind(trial % 4);
+  if (m.predictor != core::PredictorKind::kNone) {
+    std::vector<int64_t> periods;
+    for (int64_t p = 2; p <= m.columns; ++p)
+      if (m.columns % p == 0) periods.push_back(p);
+    m.period = below(3) != 0 ? m.columns : periods[size_t(below(int(periods.size())))];
+    m.window = below(2) ? m.period - 1 : 1 + below(int(m.period - 1));
+    m.shift = 1 + below(8);
+    const int64_t count = core::coefficient_count(m.period, m.window);
+    if (m.predictor == core::PredictorKind::kOwn) fill(&m.coefficients, count, -128, 127);
+    if (m.predictor == core::PredictorKind::kStationary) fill(&m.coefficients, m.window, -20, 20);
+    if (m.predictor == core::PredictorKind::kGiven)
+      for (int64_t i = 0; i < count; ++i) e.coefficients.push_back(int8_t(within(-8, 8)));
+  }
+  if (below(2)) fill(&m.mean, m.columns, 8 * format::symbol_min(e.type), 8 * format::symbol_max(e.type));
+  if (below(3) == 0) {
+    m.has_given_reference = true;
+    m.given_transposed = below(2) != 0;
+    fill(&m.given_factor, m.lines, -core::kMaxFactor, core::kMaxFactor);
+    for (int64_t i = 0; i < m.numel(); ++i) e.given.push_back(uint8_t(rng()));
+  }
+  if (below(2)) {
+    m.reference.assign(size_t(m.lines), -1);
+    for (int64_t i = 0; i < m.lines; ++i) {  // each refers to one that comes later, so there is no cycle
+      m.factor.push_back(i + 1 < m.lines && below(2) ? within(-core::kMaxFactor, core::kMaxFactor) : 0);
+      if (m.factor.back() != 0) m.reference[size_t(i)] = int32_t(i + 1 + below(int(m.lines - i - 1)));
+    }
+  }
+  std::normal_distribution<double> bell(0, std::exp2(below(6)));
+  for (int64_t i = 0; i < m.numel(); ++i) {
+    const int v = int(std::lround(bell(rng))) + (e.type == SymbolType::kU8 ? 128 : 0);
+    e.symbols.push_back(uint8_t(std::max<int>(format::symbol_min(e.type), std::min<int>(format::symbol_max(e.type), v))));
+  }
+  return e;
+}
+
+core::MatrixLines lines_of(const Example& e, const core::MatrixTables& tables, const core::LineOrder& order, uint8_t* symbols) {
+  const MatrixModel& m = e.model;
+  core::MatrixLines lines{};
+  lines.rows = &tables.rows();
+  lines.order = order.line.empty() ? nullptr : order.line.data();
+  lines.symbols = symbols;
+  lines.is_signed = e.type == SymbolType::kI8;
+  if (m.has_given_reference) lines.given = e.given.data(), lines.given_factor = m.given_factor.data();
+  if (!m.factor.empty()) lines.factor = m.factor.data(), lines.reference = m.reference.data();
+  return lines;
+}
+
+struct Coded {
+  std::vector<std::vector<uint8_t>> chunks;  // each exactly its size, so that a sanitizer sees every byte beyond
+  std::vector<core::ChunkEntry> entries;
+};
+
+Coded encode(const core::MatrixCoder& coder, const Example& e) {
+  core::LineOrder order;
+  EXPECT_EQ(core::make_line_order(e.model, &order), Status::kOk);
+  const core::MatrixTables tables(e.model, e.type, e.coefficients.data());
+  std::vector<uint8_t> symbols = e.symbols;
+  const core::MatrixLines lines = lines_of(e, tables, order, symbols.data());
+  const std::vector<uint8_t> used(size_t(e.model.contexts()), 1);
+  const core::ContextEncodeTables contexts = core::make_context_encode_tables(e.model, e.type, used.data());
+  core::MatrixEncoder encoder(coder, lines, contexts, e.model.raw_bits, e.model.raw_min);
+  Coded coded;
+  for (int64_t c = 0; c < order.chunks(); ++c) {
+    core::EncodedChunk chunk;
+    EXPECT_EQ(encoder.encode(order.chunk_begin[size_t(c)], order.chunk_lines(c), &chunk), Status::kOk);
+    coded.chunks.emplace_back(chunk.begin(), chunk.begin() + chunk.bytes());
+    coded.entries.push_back(chunk.entry);
+    EXPECT_EQ(core::check_chunk(chunk.entry, order.chunk_lines(c) * e.model.columns), Status::kOk);
+  }
+  return coded;
+}
+
+Status decode(const core::MatrixCoder& coder, const Example& e, const Coded& coded, std::vector<uint8_t>* symbols) {
+  core::LineOrder order;
+  EXPECT_EQ(core::make_line_order(e.model, &order), Status::kOk);
+  const core::MatrixTables tables(e.model, e.type, e.coefficients.data());
+  symbols->assign(e.symbols.size(), 0xEE);
+  const core::MatrixLines lines = lines_of(e, tables, order, symbols->data());
+  const core::ContextDecodeTables contexts = core::make_context_decode_tables(e.model);
+  core::MatrixBand band(tables.rows());
+  for (int64_t c = 0; c < order.chunks(); ++c) {
+    const core::MatrixDecodeJob job{&lines, &contexts, order.chunk_begin[size_t(c)], order.chunk_lines(c), coded.chunks[size_t(c)].data(), coded.entries[size_t(c)], e.model.raw_bits,
+                                    e.model.raw_min};
+    if (const Status s = coder.decode_chunk(job, &band); s != Status::kOk) return s;
+  }
+  return Status::kOk;
+}
+
+TEST(Matrix, ArraysAreReadAsWritten) {
+  std::mt19937 rng(1);
+  for (int trial = 0; trial < 300; ++trial) {
+    const int64_t count = rng() % 400;
+    std::vector<int32_t> values;
+    for (int64_t i = 0; i < count; ++i) values.push_back(int32_t(rng() % (trial % 3 == 0 ? 200u : 5u)) - (trial % 5 == 0 ? 1000 : 2) + (trial % 7 == 0 ? int32_t(i) : 0));
+    const std::vector<uint8_t> bytes = core::write_array(values.data(), count);
+    const uint8_t* at = bytes.data();
+    std::vector<int32_t> read;
+    ASSERT_EQ(core::read_array(&at, bytes.data() + bytes.size(), count, -2000, 2000, &read), Status::kOk) << trial;
+    ASSERT_EQ(at, bytes.data() + bytes.size());
+    ASSERT_EQ(read, values);
+    for (size_t size = 0; size < bytes.size(); ++size) {
+      const std::vector<uint8_t> front(bytes.begin(), bytes.begin() + int64_t(size));
+      at = front.data();
+      ASSERT_NE(core::read_array(&at, front.data() + size, count, -2000, 2000, &read), Status::kOk);
+    }
+    if (count > 0) {
+      at = bytes.data();
+      const int32_t highest = *std::max_element(values.begin(), values.end());
+      ASSERT_EQ(core::read_array(&at, bytes.data() + bytes.size(), count, -2000, highest - 1, &read), Status::kParameterOutOfRange);
+    }
+  }
+}
+
+TEST(Matrix, HeadersAreReadAsWritten) {
+  std::mt19937 rng(2);
+  for (int trial = 0; trial < 200; ++trial) {
+    const Example e = make_example(rng, trial);
+    const std::vector<uint8_t> bytes = core::write_matrix_model(e.model);
+    MatrixModel read;
+    int64_t consumed = 0;
+    ASSERT_EQ(core::read_matrix_model(bytes.data(), int64_t(bytes.size()), e.model.numel(), e.type, &read, &consumed), Status::kOk) << trial;
+    ASSERT_EQ(consumed, int64_t(bytes.size()));
+    ASSERT_EQ(core::write_matrix_model(read), bytes);
+    ASSERT_EQ(read.reference, e.model.reference);
+    for (size_t size = 0; size < bytes.size(); size += 1 + size / 50) {
+      const std::vector<uint8_t> front(bytes.begin(), bytes.begin() + int64_t(size));
+      ASSERT_NE(core::read_matrix_model(front.data(), int64_t(size), e.model.numel(), e.type, &read, &consumed), Status::kOk);
+    }
+    for (int k = 0; k < 40; ++k) {  // damaged ones are refused, or make sense
+      std::vector<uint8_t> damaged = bytes;
+      damaged[rng() % damaged.size()] ^= uint8_t(1u << rng() % 8);
+      if (core::read_matrix_model(damaged.data(), int64_t(damaged.size()), e.model.numel(), e.type, &read, &consumed) != Status::kOk) continue;
+      core::LineOrder order;
+      if (core::make_line_order(read, &order) != Status::kOk) continue;
+      ASSERT_EQ(order.chunk_begin.back(), read.lines);
+    }
+  }
+}
+
+TEST(Matrix, EveryBackendDecodesWhatEveryBackendEncodes) {
+  std::mt19937 rng(3);
+  for (int trial = 0; trial < 80; ++trial) {
+    const Example e = make_example(rng, trial);
+    Coded first;
+    for (const cpu::Backend* from : cpu::available_backends()) {
+      const Coded coded = encode(from->matrices, e);
+      if (first.entries.empty()) first = coded;
+      ASSERT_EQ(first.chunks, coded.chunks) << from->name << " trial " << trial;
+    }
+    for (const cpu::Backend* to : cpu::available_backends()) {
+      std::vector<uint8_t> symbols;
+      ASSERT_EQ(decode(to->matrices, e, first, &symbols), Status::kOk) << to->name << " trial " << trial;
+      ASSERT_EQ(symbols, e.symbols) << to->name << " trial " << trial;
+    }
+  }
+}
+
+TEST(Matrix, DamageIsFoundOrDecodesTheSameEverywhere) {
+  std::mt19937 rng(4);
+  for (int trial = 0; trial < 300; ++trial) {
+    const Example e = make_example(rng, trial);
+    Coded coded = encode(cpu::available_backends().front()->matrices, e);
+    std::vector<uint8_t>& chunk = coded.chunks[rng() % coded.chunks.size()];
+    for (int k = int(rng() % 3); k >= 0; --k) chunk[rng() % chunk.size()] ^= uint8_t(1 + rng() % 255);
+    Status expected_status = Status::kOk;
+    std::vector<uint8_t> expected;
+    for (const cpu::Backend* backend : cpu::available_backends()) {
+      std::vector<uint8_t> symbols;
+      const Status status = decode(backend->matrices, e, coded, &symbols);
+      if (backend == cpu::available_backends().front()) expected_status = status, expected = symbols;
+      ASSERT_EQ(expected_status, status) << backend->name << " trial " << trial;
+      if (status == Status::kOk) {
+        ASSERT_EQ(expected, symbols) << backend->name << " trial " << trial;
+      }
+    }
+  }
+}
+
+TEST(Matrix, LinesThatReferToEachOtherAreRefused) {
+  MatrixModel m;
+  m.lines = 5, m.columns = 8, m.chunk_lines = 2;
+  m.factor = {8, 0, 8, 8, 8};
+  m.reference = {2, -1, 3, 1, 4};
+  core::LineOrder order;
+  EXPECT_EQ(core::make_line_order(m, &order), Status::kReferenceCycle);  // line 4 is its own reference
+  m.reference[4] = 0;
+  ASSERT_EQ(core::make_line_order(m, &order), Status::kOk);
+  EXPECT_EQ(order.line, (std::vector<int32_t>{1, 3, 2, 0, 4}));
+  EXPECT_EQ(order.chunk_begin, (std::vector<int64_t>{0, 1, 2, 3, 4, 5}));
+  m.reference[3] = 0;
+  EXPECT_EQ(core::make_line_order(m, &order), Status::kReferenceCycle);
+}
+
+TEST(Matrix, TablesSumUpAndPreferWhatIsNear) {
+  for (int log_scale = core::kMinLogScale; log_scale <= core::kMaxLogScale; log_scale += 7)
+    for (int shape = 0; shape < core::kShapes; ++shape)
+      for (int phase = 0; phase < core::kPhases; ++phase)
+        for (int buckets = 64; buckets <= 256; buckets *= 2) {
+          const core::FrequencyTable t = core::class_table(log_scale, shape, phase, buckets);
+          int sum = 0;
+          for (int i = 0; i < t.alphabet_size(); ++i) sum += t.freq[size_t(i)];
+          ASSERT_EQ(sum, format::kSlots);
+          ASSERT_GT(t.freq[0], 0);
+          ASSERT_GT(t.freq[size_t(t.core_size)], 0);
+          ASSERT_LT(t.alphabet_size(), buckets);
+          ASSERT_GE(t.first_value, core::residual_range(buckets).first);
+        }
+}
+
+}  // namespace
+}  // namespace ans
