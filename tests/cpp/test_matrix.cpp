@@ -19,7 +19,6 @@ struct Example {
   SymbolType type;
   MatrixModel model;
   std::vector<uint8_t> symbols, given;
-  std::vector<int8_t> coefficients;  // of a given predictor
 };
 
 // A matrix with something of everything that a model can say about it. What the model says need not be true: it must be coded all the same.
@@ -40,7 +39,6 @@ Example make_example(std::mt19937& rng, int trial) {
     const bool same = below(4) == 0;
     for (int64_t i = 0; i < count; ++i) values->push_back(same && i > 0 ? values->back() : within(low, high));
   };
-  fill(&m.column_scale, m.columns, trial % 11 == 0 ? core::kMinScale : 0, trial % 11 == 0 ? core::kMaxScale : 24);
   if (below(2)) fill(&m.line_start, m.lines, core::kMinStart, core::kMaxStart);
   for (core::Adaptation& a : m.adaptation)
     if (below(2)) a = {1 + below(15), 1 + below(16)};
@@ -48,21 +46,31 @@ Example make_example(std::mt19937& rng, int trial) {
   m.class_origin = within(-48, 40);
   m.classes.resize(size_t(1 + below(20)));
   for (core::ClassShape& c : m.classes) c = {within(-6, 6), below(core::kShapes)};
-  m.predictor = core::PredictorKind(trial % 4);
-  if (m.predictor != core::PredictorKind::kNone) {
+  auto predictor = [&] {
+    auto p = std::make_shared<core::Predictor>();
     std::vector<int64_t> periods;
-    for (int64_t p = 2; p <= m.columns; ++p)
-      if (m.columns % p == 0) periods.push_back(p);
-    m.period = below(3) != 0 ? m.columns : periods[size_t(below(int(periods.size())))];
-    m.window = below(2) ? m.period - 1 : 1 + below(int(m.period - 1));
-    m.shift = 1 + below(8);
-    const int64_t count = core::coefficient_count(m.period, m.window);
-    if (m.predictor == core::PredictorKind::kOwn) fill(&m.coefficients, count, -128, 127);
-    if (m.predictor == core::PredictorKind::kStationary) fill(&m.coefficients, m.window, -20, 20);
-    if (m.predictor == core::PredictorKind::kGiven)
-      for (int64_t i = 0; i < count; ++i) e.coefficients.push_back(int8_t(within(-8, 8)));
+    for (int64_t d = 2; d <= m.columns; ++d)
+      if (m.columns % d == 0) periods.push_back(d);
+    p->stationary = below(3) == 0;
+    p->period = below(3) != 0 ? m.columns : periods[size_t(below(int(periods.size())))];
+    p->window = below(2) && p->period > 2 ? 1 + below(int(p->period - 1)) : p->period - 1;
+    p->shift = 1 + below(core::kMaxShift);
+    const int most = below(2) ? 128 : 10;
+    fill(&p->coefficients, p->stationary ? p->window : core::coefficient_count(p->period, p->window), -most, most - 1);
+    if (below(2)) fill(&p->scale, p->period, 0, 10);
+    return p;
+  };
+  for (int n = below(3); n > 0; --n) m.given.push_back(predictor());
+  for (int n = below(3); n > 0; --n) m.own.push_back(predictor());
+  m.parts.resize(size_t(1 + (trial % 3 == 0 ? below(5) : 0)));
+  for (core::MatrixPart& part : m.parts) {
+    const int number = below(1 + int(m.given.size() + m.own.size()));
+    if (number > 0) part.predictor = number <= int(m.given.size()) ? m.given[size_t(number - 1)] : m.own[size_t(number - 1) - m.given.size()];
+    fill(&part.scale, m.columns, trial % 11 == 0 ? core::kMinScale : 0, trial % 11 == 0 ? core::kMaxScale : 24);
+    if (below(2)) fill(&part.mean, m.columns, 8 * format::symbol_min(e.type), 8 * format::symbol_max(e.type));
   }
-  if (below(2)) fill(&m.mean, m.columns, 8 * format::symbol_min(e.type), 8 * format::symbol_max(e.type));
+  if (m.parts.size() > 1)
+    for (int64_t i = 0; i < m.lines; ++i) m.part.push_back(below(int(m.parts.size())));
   if (below(3) == 0) {
     m.has_given_reference = true;
     m.given_transposed = below(2) != 0;
@@ -87,7 +95,8 @@ Example make_example(std::mt19937& rng, int trial) {
 core::MatrixLines lines_of(const Example& e, const core::MatrixTables& tables, const core::LineOrder& order, uint8_t* symbols) {
   const MatrixModel& m = e.model;
   core::MatrixLines lines{};
-  lines.rows = &tables.rows();
+  lines.columns = m.columns;
+  lines.start = tables.start();
   lines.order = order.line.empty() ? nullptr : order.line.data();
   lines.symbols = symbols;
   lines.is_signed = e.type == SymbolType::kI8;
@@ -104,16 +113,16 @@ struct Coded {
 Coded encode(const core::MatrixCoder& coder, const Example& e) {
   core::LineOrder order;
   EXPECT_EQ(core::make_line_order(e.model, &order), Status::kOk);
-  const core::MatrixTables tables(e.model, e.type, e.coefficients.data());
+  const core::MatrixTables tables(e.model, e.type);
   std::vector<uint8_t> symbols = e.symbols;
   const core::MatrixLines lines = lines_of(e, tables, order, symbols.data());
   const std::vector<uint8_t> used(size_t(e.model.contexts()), 1);
   const core::ContextEncodeTables contexts = core::make_context_encode_tables(e.model, e.type, used.data());
-  core::MatrixEncoder encoder(coder, lines, contexts, e.model.raw_bits, e.model.raw_min);
+  core::MatrixEncoder encoder(coder, lines, tables, contexts, e.model.raw_bits, e.model.raw_min);
   Coded coded;
   for (int64_t c = 0; c < order.chunks(); ++c) {
     core::EncodedChunk chunk;
-    EXPECT_EQ(encoder.encode(order.chunk_begin[size_t(c)], order.chunk_lines(c), &chunk), Status::kOk);
+    EXPECT_EQ(encoder.encode(order.chunk_part[size_t(c)], order.chunk_begin[size_t(c)], order.chunk_lines(c), &chunk), Status::kOk);
     coded.chunks.emplace_back(chunk.begin(), chunk.begin() + chunk.bytes());
     coded.entries.push_back(chunk.entry);
     EXPECT_EQ(core::check_chunk(chunk.entry, order.chunk_lines(c) * e.model.columns), Status::kOk);
@@ -124,13 +133,13 @@ Coded encode(const core::MatrixCoder& coder, const Example& e) {
 Status decode(const core::MatrixCoder& coder, const Example& e, const Coded& coded, std::vector<uint8_t>* symbols) {
   core::LineOrder order;
   EXPECT_EQ(core::make_line_order(e.model, &order), Status::kOk);
-  const core::MatrixTables tables(e.model, e.type, e.coefficients.data());
+  const core::MatrixTables tables(e.model, e.type);
   symbols->assign(e.symbols.size(), 0xEE);
   const core::MatrixLines lines = lines_of(e, tables, order, symbols->data());
   const core::ContextDecodeTables contexts = core::make_context_decode_tables(e.model);
-  core::MatrixBand band(tables.rows());
+  core::MatrixBand band(tables);
   for (int64_t c = 0; c < order.chunks(); ++c) {
-    const core::MatrixDecodeJob job{&lines, &contexts, order.chunk_begin[size_t(c)], order.chunk_lines(c), coded.chunks[size_t(c)].data(), coded.entries[size_t(c)], e.model.raw_bits,
+    const core::MatrixDecodeJob job{&lines, &tables.rows(order.chunk_part[size_t(c)]), &contexts, order.chunk_begin[size_t(c)], order.chunk_lines(c), coded.chunks[size_t(c)].data(), coded.entries[size_t(c)], e.model.raw_bits,
                                     e.model.raw_min};
     if (const Status s = coder.decode_chunk(job, &band); s != Status::kOk) return s;
   }
@@ -169,18 +178,18 @@ TEST(Matrix, HeadersAreReadAsWritten) {
     const std::vector<uint8_t> bytes = core::write_matrix_model(e.model);
     MatrixModel read;
     int64_t consumed = 0;
-    ASSERT_EQ(core::read_matrix_model(bytes.data(), int64_t(bytes.size()), e.model.numel(), e.type, &read, &consumed), Status::kOk) << trial;
+    ASSERT_EQ(core::read_matrix_model(bytes.data(), int64_t(bytes.size()), e.model.numel(), e.type, e.model.given, &read, &consumed), Status::kOk) << trial;
     ASSERT_EQ(consumed, int64_t(bytes.size()));
     ASSERT_EQ(core::write_matrix_model(read), bytes);
     ASSERT_EQ(read.reference, e.model.reference);
     for (size_t size = 0; size < bytes.size(); size += 1 + size / 50) {
       const std::vector<uint8_t> front(bytes.begin(), bytes.begin() + int64_t(size));
-      ASSERT_NE(core::read_matrix_model(front.data(), int64_t(size), e.model.numel(), e.type, &read, &consumed), Status::kOk);
+      ASSERT_NE(core::read_matrix_model(front.data(), int64_t(size), e.model.numel(), e.type, e.model.given, &read, &consumed), Status::kOk);
     }
     for (int k = 0; k < 40; ++k) {  // damaged ones are refused, or make sense
       std::vector<uint8_t> damaged = bytes;
       damaged[rng() % damaged.size()] ^= uint8_t(1u << rng() % 8);
-      if (core::read_matrix_model(damaged.data(), int64_t(damaged.size()), e.model.numel(), e.type, &read, &consumed) != Status::kOk) continue;
+      if (core::read_matrix_model(damaged.data(), int64_t(damaged.size()), e.model.numel(), e.type, e.model.given, &read, &consumed) != Status::kOk) continue;
       core::LineOrder order;
       if (core::make_line_order(read, &order) != Status::kOk) continue;
       ASSERT_EQ(order.chunk_begin.back(), read.lines);

@@ -4,7 +4,8 @@
 
 namespace ans::core {
 
-MatrixBand::MatrixBand(const MatrixRows& rows) : columns_(rows.columns), symbols_(size_t(rows.columns * format::kLanes)), pairs_(size_t(rows.pairs * format::kLanes)) {}
+MatrixBand::MatrixBand(const MatrixTables& tables)
+    : columns_(tables.columns()), symbols_(size_t(tables.columns() * format::kLanes)), pairs_(size_t(tables.max_pairs() * format::kLanes)) {}
 
 void MatrixBand::open(const MatrixLines& lines, int64_t position, int width) {
   position_ = position;
@@ -14,7 +15,7 @@ void MatrixBand::open(const MatrixLines& lines, int64_t position, int width) {
   has_references_ = false;
   for (int lane = 0; lane < width; ++lane) {
     const int64_t i = lines.line_at(position + lane);
-    if (lines.rows->start != nullptr) start_[lane] = lines.rows->start[i];
+    if (lines.start != nullptr) start_[lane] = lines.start[i];
     const int32_t given = lines.given == nullptr ? 0 : lines.given_factor[i], factor = lines.factor == nullptr ? 0 : lines.factor[i];
     rest_[lane] = uint32_t(kFactorOne - given - factor);
     if (given != 0) add_reference(lines, lines.given + i * columns_, given, lane);

@@ -10,7 +10,8 @@ namespace ans::core {
 
 // The lines of a matrix in memory. Line-major, whatever the view: a transposed matrix is copied.
 struct MatrixLines {
-  const MatrixRows* rows;
+  int64_t columns;
+  const uint32_t* start;    // where averages start: [lines] or null
   const int32_t* order;     // position -> line; null: as they are
   uint8_t* symbols;         // [lines][columns]
   bool is_signed;
@@ -20,13 +21,13 @@ struct MatrixLines {
   const int32_t* reference;
 
   int64_t line_at(int64_t position) const { return order == nullptr ? position : order[position]; }
-  uint8_t* line(int64_t i) const { return symbols + i * rows->columns; }
+  uint8_t* line(int64_t i) const { return symbols + i * columns; }
   int32_t value(uint8_t symbol) const { return is_signed ? int8_t(symbol) : symbol; }
 };
 
 class MatrixBand {
  public:
-  explicit MatrixBand(const MatrixRows& rows);
+  explicit MatrixBand(const MatrixTables& tables);
 
   // Lanes for lines [position, position + width) of the order; lanes beyond are as idle as can be.
   void open(const MatrixLines& lines, int64_t position, int width);

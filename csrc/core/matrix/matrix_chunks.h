@@ -3,7 +3,6 @@
 #include <cstring>
 #include <vector>
 
-#include "core/matrix/matrix_coder.h"
 #include "core/matrix/matrix_lanes.h"
 #include "core/raw_values.h"
 #include "core/tail_bits.h"
@@ -56,7 +55,7 @@ template <class V>
 Status decode_matrix_chunk(const MatrixDecodeJob& job, MatrixBand* band) {
   using U32 = typename V::U32;
   const MatrixLines& lines = *job.lines;
-  const MatrixRows& rows = *lines.rows;
+  const MatrixRows& rows = *job.rows;
   const ChunkShape shape{job.count, rows.columns};
   const ContextSteps steps{job.tables->divider.data(), job.tables->step.data(), 31 - __builtin_clz(unsigned(job.tables->buckets))};
   int64_t main = shape.symbols() - job.entry.tail;
@@ -135,9 +134,8 @@ Status decode_matrix_chunk(const MatrixDecodeJob& job, MatrixBand* band) {
 }
 
 template <class V>
-void find_matrix_places(const MatrixLines& lines, int64_t position, int64_t count, MatrixBand* band, Place* places) {
+void find_matrix_places(const MatrixLines& lines, const MatrixRows& rows, int64_t position, int64_t count, MatrixBand* band, Place* places) {
   using U32 = typename V::U32;
-  const MatrixRows& rows = *lines.rows;
   const ChunkShape shape{count, rows.columns};
   MatrixLanes<V> lanes(rows, band->pairs());
   for (int64_t b = 0; b < shape.bands(); ++b) {
@@ -151,6 +149,25 @@ void find_matrix_places(const MatrixLines& lines, int64_t position, int64_t coun
       const U32 residual = V::add(V::sub(symbol, lanes.base()), V::set1(kResidualBias));
       V::store(places, V::or_(V::template shl<8>(context), V::min_signed(V::max_signed(residual, V::set1(0)), V::set1(kPlacesPerContext - 1))));
       lanes.learn(j, symbol);
+    }
+  }
+}
+
+template <class V>
+void find_matrix_predictions(const MatrixLines& lines, const MatrixRows& rows, int64_t position, int64_t count, MatrixBand* band, int16_t* predictions) {
+  const ChunkShape shape{count, rows.columns};
+  MatrixLanes<V> lanes(rows, band->pairs());
+  alignas(64) uint32_t row[format::kLanes];
+  for (int64_t b = 0; b < shape.bands(); ++b, predictions += format::kLanes * rows.columns) {
+    band->open(lines, position + b * format::kLanes, shape.band_width(b));
+    band->load(lines);
+    lanes.begin(V::load(band->start()), V::load(band->rest()), band->references());
+    for (int64_t j = 0; j < rows.columns; ++j) {
+      (void)lanes.context(j);
+      V::store(row, lanes.prediction());
+      for (int lane = 0; lane < band->width(); ++lane) predictions[lane * rows.columns + j] = int16_t(row[lane]);
+      const uint8_t* symbols = band->symbols() + j * format::kLanes;
+      lanes.learn(j, lines.is_signed ? V::load_i8(symbols) : V::load_u8(symbols));
     }
   }
 }

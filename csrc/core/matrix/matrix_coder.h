@@ -12,8 +12,12 @@ namespace ans::core {
 using Place = uint32_t;
 constexpr uint32_t kPlacesPerContext = 256;
 
+// Rows that dot_rows() takes at once.
+constexpr int kDotRows = 8;
+
 struct MatrixDecodeJob {
   const MatrixLines* lines;
+  const MatrixRows* rows;   // of the chunk's part
   const ContextDecodeTables* tables;
   int64_t position, count;  // lines of the chunk, in the order of lines
   const uint8_t* bytes;     // 2 * entry.words of them
@@ -25,9 +29,13 @@ struct MatrixDecodeJob {
 struct MatrixCoder {
   // All symbols of a chunk. Reads nothing outside it, whatever it holds.
   Status (*decode_chunk)(const MatrixDecodeJob& job, MatrixBand* band);
-  // Places of all symbols of `count` lines, [rows][32]; those of idle lanes mean nothing.
-  void (*find_places)(const MatrixLines& lines, int64_t position, int64_t count, MatrixBand* band, Place* places);
-  // Pushes rows [first, end) of a chunk, the last one first, of which the lanes below width(row) count. A symbol is context << 8 | index. 64 bytes below the words may be overwritten.
+  // Places of all symbols of `count` lines of one part, [rows][32]; those of idle lanes mean nothing.
+  void (*find_places)(const MatrixLines& lines, const MatrixRows& rows, int64_t position, int64_t count, MatrixBand* band, Place* places);
+  // Predictions of all symbols of `count` lines of a model that predicts, in eighths, [count][columns].
+  void (*find_predictions)(const MatrixLines& lines, const MatrixRows& rows, int64_t position, int64_t count, MatrixBand* band, int16_t* predictions);
+  // sums[kDotRows][32]: dot products of 16-bit vectors, of `pairs` pairs each; see dot_rows().
+  void (*dot_rows)(const uint32_t* lanes, const uint32_t* rows, int64_t stride, int64_t pairs, int32_t* sums);
+  // Pushes rows of a chunk, the last one first, in which the lanes below `width` count. A symbol is context << 8 | index. 64 bytes below the words may be overwritten.
   void (*push_rows)(const EncodeTable* tables, const uint32_t* symbols, int64_t rows, int width, uint32_t* state, uint8_t** words);
 };
 

@@ -9,11 +9,11 @@
 namespace ans::core {
 
 // Contexts and indices, raw values, and what each lane's symbols cost.
-Status MatrixEncoder::find_symbols(int64_t position, const ChunkShape& shape) {
+Status MatrixEncoder::find_symbols(int part, int64_t position, const ChunkShape& shape) {
   symbols_.resize(size_t(shape.rows() * format::kLanes));
   raw_.clear();
   std::fill_n(cost_, format::kLanes, uint16_t(0));
-  coder_.find_places(lines_, position, shape.lines, &band_, symbols_.data());
+  coder_.find_places(lines_, rows_.rows(part), position, shape.lines, &band_, symbols_.data());
   bool fits = true;
   uint32_t* row = symbols_.data();
   for (int64_t b = 0; b < shape.bands(); ++b) {
@@ -36,9 +36,9 @@ Status MatrixEncoder::find_symbols(int64_t position, const ChunkShape& shape) {
   return fits ? Status::kOk : Status::kSymbolNotInTable;
 }
 
-Status MatrixEncoder::encode(int64_t position, int64_t count, EncodedChunk* chunk) {
-  const ChunkShape shape{count, lines_.rows->columns};
-  if (const Status s = find_symbols(position, shape); s != Status::kOk) return s;
+Status MatrixEncoder::encode(int part, int64_t position, int64_t count, EncodedChunk* chunk) {
+  const ChunkShape shape{count, lines_.columns};
+  if (const Status s = find_symbols(part, position, shape); s != Status::kOk) return s;
   const int64_t n = shape.symbols();
   Symbols symbols{tables_.table.get(), symbols_.data(), raw_.data() + raw_.size(), shape};
   if (n <= format::kMaxTail) {

@@ -11,11 +11,11 @@ namespace ans::core {
 class MatrixEncoder {
  public:
   // Contexts that occur must have their tables.
-  MatrixEncoder(const MatrixCoder& coder, const MatrixLines& lines, const ContextEncodeTables& tables, int raw_bits, int32_t raw_min)
-      : coder_(coder), lines_(lines), tables_(tables), raw_bits_(raw_bits), raw_min_(raw_min), band_(*lines.rows) {}
+  MatrixEncoder(const MatrixCoder& coder, const MatrixLines& lines, const MatrixTables& rows, const ContextEncodeTables& tables, int raw_bits, int32_t raw_min)
+      : coder_(coder), lines_(lines), rows_(rows), tables_(tables), raw_bits_(raw_bits), raw_min_(raw_min), band_(rows) {}
 
-  // The chunk of `count` lines from `position` of the order on. kSymbolNotInTable if an escaped symbol is none of the raw values.
-  Status encode(int64_t position, int64_t count, EncodedChunk* chunk);
+  // The chunk of `count` lines of a part, from `position` of the order on. kSymbolNotInTable if an escaped symbol is none of the raw values.
+  Status encode(int part, int64_t position, int64_t count, EncodedChunk* chunk);
 
  private:
   // A chunk's symbols as the coder of its tail takes them.
@@ -30,10 +30,11 @@ class MatrixEncoder {
     int lane(int64_t i) const { return int(shape.place(i) % format::kLanes); }
   };
 
-  Status find_symbols(int64_t position, const ChunkShape& shape);
+  Status find_symbols(int part, int64_t position, const ChunkShape& shape);
 
   const MatrixCoder& coder_;
   const MatrixLines& lines_;
+  const MatrixTables& rows_;
   const ContextEncodeTables& tables_;
   int raw_bits_;
   int32_t raw_min_;

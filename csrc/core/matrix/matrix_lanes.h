@@ -2,7 +2,7 @@
 // the vectors of csrc/cpu or of a warp (core/vector_warp.h); encoders and decoders walk through the same rows. A lane is a line; a row is a column of 32 lines.
 #pragma once
 #include "core/lanes32.h"
-#include "core/matrix/matrix_tables.h"
+#include "core/matrix/matrix_coder.h"
 
 namespace ans::core {
 namespace ANS_TARGET {
@@ -36,6 +36,8 @@ class MatrixLanes {
     predict(j);
     return V::or_(V::template shl<3>(k), V::and_(prediction_, V::set1(kPhases - 1)));
   }
+  // In eighths; of a model that predicts.
+  ANS_INLINE const U32& prediction() const { return prediction_; }
   // What residuals are relative to.
   ANS_INLINE U32 base() const { return rows_.phases == 1 ? V::set1(0) : V::sar_by(prediction_, 3); }
 
@@ -115,6 +117,26 @@ class MatrixLanes {
   int64_t in_block_ = 0;
   U32 average_[2], rest_, prediction_, before_[V::kDotColumns];
 };
+
+// sums[g][lane] = sum of products of 16-bit numbers: lanes[p] holds two of each of 32 vectors, rows[g * stride + p] two of another one's.
+template <class V>
+void dot_rows(const uint32_t* lanes, const uint32_t* rows, int64_t stride, int64_t pairs, int32_t* sums) {
+  using U32 = typename V::U32;
+  constexpr int kGroup = V::kDotColumns;
+  static_assert(kDotRows % kGroup == 0, "");
+  for (int first = 0; first < kDotRows; first += kGroup) {
+    U32 sum[kGroup];
+    ANS_UNROLL
+    for (int g = 0; g < kGroup; ++g) sum[g] = V::set1(0);
+    for (int64_t p = 0; p < pairs; ++p) {
+      const U32 values = V::load(lanes + p * format::kLanes);
+      ANS_UNROLL
+      for (int g = 0; g < kGroup; ++g) sum[g] = V::dot_pairs(sum[g], values, rows[(first + g) * stride + p]);
+    }
+    ANS_UNROLL
+    for (int g = 0; g < kGroup; ++g) V::store(reinterpret_cast<uint32_t*>(sums) + (first + g) * format::kLanes, sum[g]);
+  }
+}
 
 // The tables of contexts, for pop_context().
 struct ContextSteps {

@@ -1,6 +1,7 @@
 #include "core/matrix/matrix_model.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/bit_io.h"
 #include "core/matrix/int_array.h"
@@ -8,76 +9,118 @@
 namespace ans::core {
 namespace {
 
-constexpr int kColumnsOrder = 8, kLinesOrder = 8, kRawOrder = 4, kOriginOrder = 4, kClassesOrder = 3, kPeriodOrder = 6, kOffsetOrder = 2, kShapeOrder = 0;
-constexpr int kBucketsBits = 2, kRawBits = 4, kClassShiftBits = 2, kRateBits = 4, kWeightBits = 4, kKindBits = 2, kShiftBits = 3, kFirstShape = 7;
+constexpr int kColumnsOrder = 8, kLinesOrder = 8, kRawOrder = 4, kOriginOrder = 4, kClassesOrder = 3, kOffsetOrder = 2, kShapeOrder = 0, kListOrder = 1;
+constexpr int kBucketsBits = 2, kRawBits = 4, kClassShiftBits = 2, kRateBits = 4, kWeightBits = 4, kBaseBits = 2, kFirstShape = 7;
 
-// Every number of the header but the arrays.
-class HeaderWriter {
- public:
-  void bits(int64_t v, int n, int64_t base = 0) { out.put(uint32_t(v - base), n); }
-  void count(int64_t v, int order, int64_t base = 0) { out.exp_golomb(uint32_t(v - base), order); }
-  void number(int64_t v, int order) { out.signed_exp_golomb(int32_t(v), order); }
-  BitWriter out;
-};
+// What the scales of a part are sent relative to.
+enum Base : uint32_t { kNothing, kPredictorScale, kPartBefore };
 
 int bucket_code(int buckets) { return buckets == 64 ? 0 : buckets == 128 ? 1 : 2; }
 
-template <class T>
-void append(std::vector<uint8_t>* out, const std::vector<T>& bytes) { out->insert(out->end(), bytes.begin(), bytes.end()); }
+void append(std::vector<uint8_t>* out, const std::vector<uint8_t>& bytes) { out->insert(out->end(), bytes.begin(), bytes.end()); }
 
 int reference_bits(int64_t lines) { return bit_length(uint32_t(lines - 1)); }
 
+// The array that a base stands for; empty if there is none.
+std::vector<int32_t> base_scale(const MatrixModel& m, size_t part, uint32_t base) {
+  if (base == kPartBefore) return part > 0 ? m.parts[part - 1].scale : std::vector<int32_t>{};
+  const Predictor* p = m.parts[part].predictor.get();
+  if (base != kPredictorScale || p == nullptr || p->scale.empty()) return {};
+  std::vector<int32_t> scale;
+  for (int64_t j = 0; j < m.columns; ++j) scale.push_back(p->scale[size_t(j % p->period)]);
+  return scale;
+}
+
+std::vector<uint8_t> write_scale(const MatrixModel& m, size_t part) {
+  std::vector<uint8_t> best;
+  for (uint32_t base : {kNothing, kPredictorScale, kPartBefore}) {
+    std::vector<int32_t> values = m.parts[part].scale;
+    const std::vector<int32_t> from = base_scale(m, part, base);
+    if (base != kNothing && from.empty()) continue;
+    for (size_t j = 0; j < from.size(); ++j) values[j] -= from[j];
+    BitWriter head;
+    head.put(base, kBaseBits);
+    std::vector<uint8_t> bytes = head.bytes();
+    append(&bytes, write_array(values.data(), int64_t(values.size())));
+    if (best.empty() || bytes.size() < best.size()) best = std::move(bytes);
+  }
+  return best;
+}
+
+Status read_scale(const uint8_t** at, const uint8_t* end, MatrixModel* m, size_t part) {
+  BitReader in(*at, end - *at, Status::kStreamTruncated);
+  const uint32_t base = in.get(kBaseBits);
+  *at += in.align();
+  if (in.status() != Status::kOk) return in.status();
+  const std::vector<int32_t> from = base_scale(*m, part, base);
+  if (base != kNothing && from.empty()) return Status::kParameterOutOfRange;
+  std::vector<int32_t>& scale = m->parts[part].scale;
+  if (const Status s = read_array(at, end, m->columns, kMinScale - kMaxScale, kMaxScale - kMinScale, &scale); s != Status::kOk) return s;
+  for (size_t j = 0; j < scale.size(); ++j) {
+    if (!from.empty()) scale[j] += from[j];
+    if (scale[j] < kMinScale || scale[j] > kMaxScale) return Status::kParameterOutOfRange;
+  }
+  return Status::kOk;
+}
+
 }  // namespace
+
+bool MatrixModel::predicts() const {
+  const bool parts_do = std::any_of(parts.begin(), parts.end(), [](const MatrixPart& p) { return p.predictor != nullptr || !p.mean.empty(); });
+  return parts_do || has_given_reference || !factor.empty();
+}
 
 int MatrixModel::class_log_scale(int k) const {
   const int middle = class_origin + (k << class_shift) + (1 << class_shift) / 2 + classes[size_t(k)].offset;
   return std::min(kMaxLogScale, std::max(kMinLogScale, middle));
 }
 
-int64_t coefficient_count(int64_t period, int64_t window) {
-  const int64_t w = std::min(window, period - 1);
-  return w * (w + 1) / 2 + (period - 1 - w) * w;
-}
-
 std::vector<uint8_t> write_matrix_model(const MatrixModel& m) {
-  HeaderWriter head;
-  head.count(m.columns, kColumnsOrder, kMinColumns);
-  head.bits(m.transposed, 1);
-  head.count(m.chunk_lines, kLinesOrder, 1);
-  head.bits(bucket_code(m.buckets), kBucketsBits);
-  head.bits(m.raw_bits, kRawBits, 1);
-  head.number(m.raw_min, kRawOrder);
-  head.bits(m.class_shift, kClassShiftBits);
-  head.number(m.class_origin, kOriginOrder);
-  head.count(int64_t(m.classes.size()), kClassesOrder, 1);
+  BitWriter head;
+  head.exp_golomb(uint32_t(m.columns - kMinColumns), kColumnsOrder);
+  head.put(m.transposed, 1);
+  head.exp_golomb(uint32_t(m.chunk_lines - 1), kLinesOrder);
+  head.put(uint32_t(bucket_code(m.buckets)), kBucketsBits);
+  head.put(uint32_t(m.raw_bits - 1), kRawBits);
+  head.signed_exp_golomb(m.raw_min, kRawOrder);
+  head.put(uint32_t(m.class_shift), kClassShiftBits);
+  head.signed_exp_golomb(m.class_origin, kOriginOrder);
+  head.exp_golomb(uint32_t(m.classes.size() - 1), kClassesOrder);
   int32_t shape = kFirstShape;
   for (const ClassShape& c : m.classes) {
-    head.number(c.offset, kOffsetOrder);
-    head.number(c.shape - shape, kShapeOrder);
+    head.signed_exp_golomb(c.offset, kOffsetOrder);
+    head.signed_exp_golomb(c.shape - shape, kShapeOrder);
     shape = c.shape;
   }
   for (const Adaptation& a : m.adaptation) {
-    head.bits(a.rate, kRateBits);
-    if (a.rate != 0) head.bits(a.weight, kWeightBits, 1);
+    head.put(uint32_t(a.rate), kRateBits);
+    if (a.rate != 0) head.put(uint32_t(a.weight - 1), kWeightBits);
   }
-  head.bits(int64_t(m.predictor), kKindBits);
-  if (m.predictor != PredictorKind::kNone) {
-    head.bits(m.shift, kShiftBits, 1);
-    head.count(m.period, kPeriodOrder, 2);
-    head.count(m.window, kPeriodOrder, 1);
+  head.exp_golomb(uint32_t(m.given.size()), kListOrder);
+  head.exp_golomb(uint32_t(m.own.size()), kListOrder);
+  head.exp_golomb(uint32_t(m.parts.size() - 1), kListOrder);
+  for (const MatrixPart& part : m.parts) {
+    uint32_t number = 0;  // 0: none
+    for (const PredictorList* list : {&m.given, &m.own})
+      for (size_t i = 0; i < list->size(); ++i)
+        if (part.predictor != nullptr && (*list)[i] == part.predictor) number = uint32_t(1 + i + (list == &m.own ? m.given.size() : 0));
+    head.exp_golomb(number, kListOrder);
+    head.put(!part.mean.empty(), 1);
   }
-  head.bits(!m.line_start.empty(), 1);
-  head.bits(!m.mean.empty(), 1);
-  head.bits(m.has_given_reference, 1);
-  if (m.has_given_reference) head.bits(m.given_transposed, 1);
-  head.bits(!m.factor.empty(), 1);
-  std::vector<uint8_t> bytes = head.out.bytes();
+  head.put(!m.line_start.empty(), 1);
+  head.put(m.has_given_reference, 1);
+  if (m.has_given_reference) head.put(m.given_transposed, 1);
+  head.put(!m.factor.empty(), 1);
+  std::vector<uint8_t> bytes = head.bytes();
 
   auto array = [&](const std::vector<int32_t>& values) { append(&bytes, write_array(values.data(), int64_t(values.size()))); };
-  array(m.column_scale);
-  if (m.predictor == PredictorKind::kOwn || m.predictor == PredictorKind::kStationary) array(m.coefficients);
+  for (const auto& predictor : m.own) append(&bytes, write_predictor(*predictor));
+  for (size_t i = 0; i < m.parts.size(); ++i) {
+    append(&bytes, write_scale(m, i));
+    if (!m.parts[i].mean.empty()) array(m.parts[i].mean);
+  }
+  if (m.parts.size() > 1) array(m.part);
   if (!m.line_start.empty()) array(m.line_start);
-  if (!m.mean.empty()) array(m.mean);
   if (m.has_given_reference) array(m.given_factor);
   if (!m.factor.empty()) {
     array(m.factor);
@@ -89,18 +132,18 @@ std::vector<uint8_t> write_matrix_model(const MatrixModel& m) {
   return bytes;
 }
 
-Status read_matrix_model(const uint8_t* data, int64_t size, int64_t numel, format::SymbolType type, MatrixModel* m, int64_t* consumed) {
+Status read_matrix_model(const uint8_t* data, int64_t size, int64_t numel, format::SymbolType type, const PredictorList& given, MatrixModel* m, int64_t* consumed) {
   BitReader in(data, size, Status::kStreamTruncated);
   *m = MatrixModel{};
   const int64_t columns = int64_t(in.exp_golomb(kColumnsOrder)) + kMinColumns;
   m->transposed = in.get(1) != 0;
   const int64_t chunk_lines = int64_t(in.exp_golomb(kLinesOrder)) + 1;
-  const int bucket_code = int(in.get(kBucketsBits));
-  m->buckets = 64 << bucket_code;
+  const int code = int(in.get(kBucketsBits));
   m->raw_bits = int(in.get(kRawBits)) + 1;
   const int64_t raw_min = in.signed_exp_golomb(kRawOrder);
   m->class_shift = int(in.get(kClassShiftBits));
-  const int64_t origin = in.signed_exp_golomb(kOriginOrder), classes = int64_t(in.exp_golomb(kClassesOrder)) + 1;
+  const int64_t origin = in.signed_exp_golomb(kOriginOrder);
+  const uint64_t classes = in.exp_golomb(kClassesOrder) + 1;
   if (in.status() != Status::kOk) return in.status();
   if (type == format::SymbolType::kI16 || columns > kMaxColumns || numel % columns != 0 || numel / columns < 1 || numel / columns > kMaxLines) return Status::kMatrixShapeOutOfRange;
   m->columns = columns;
@@ -109,7 +152,8 @@ Status read_matrix_model(const uint8_t* data, int64_t size, int64_t numel, forma
   m->chunk_lines = chunk_lines;
   if (raw_min < format::symbol_min(type) || raw_min + (int64_t{1} << m->raw_bits) - 1 > format::symbol_max(type)) return Status::kSymbolOutOfRange;
   m->raw_min = int32_t(raw_min);
-  if (bucket_code > 2 || origin < 2 * kMinLogScale || origin > 2 * kMaxLogScale || classes > kMaxClasses) return Status::kParameterOutOfRange;
+  if (code > 2 || origin < 2 * kMinLogScale || origin > 2 * kMaxLogScale || classes > uint64_t(kMaxClasses)) return Status::kParameterOutOfRange;
+  m->buckets = 64 << code;
   m->class_origin = int32_t(origin);
   m->classes.resize(size_t(classes));
   int64_t shape = kFirstShape;
@@ -124,31 +168,45 @@ Status read_matrix_model(const uint8_t* data, int64_t size, int64_t numel, forma
     a.rate = int(in.get(kRateBits));
     if (a.rate != 0) a.weight = int(in.get(kWeightBits)) + 1;
   }
-  m->predictor = PredictorKind(in.get(kKindBits));
-  if (m->predictor != PredictorKind::kNone) {
-    m->shift = int(in.get(kShiftBits)) + 1;
-    const int64_t period = int64_t(in.exp_golomb(kPeriodOrder)) + 2, window = int64_t(in.exp_golomb(kPeriodOrder)) + 1;
+  const uint64_t given_count = in.exp_golomb(kListOrder), own_count = in.exp_golomb(kListOrder), parts = in.exp_golomb(kListOrder) + 1;
+  if (in.status() != Status::kOk) return in.status();
+  if (given_count != given.size()) return Status::kReferenceMissing;
+  if (given_count + own_count > uint64_t(kMaxPredictors) || parts > uint64_t(kMaxParts)) return Status::kParameterOutOfRange;
+  m->given = given;
+  m->parts.resize(size_t(parts));
+  std::vector<uint64_t> number(m->parts.size());
+  std::vector<bool> has_mean(m->parts.size(), false);
+  for (size_t i = 0; i < number.size(); ++i) {
+    number[i] = in.exp_golomb(kListOrder);
+    has_mean[i] = in.get(1) != 0;
     if (in.status() != Status::kOk) return in.status();
-    if (period > kMaxPeriod || columns % period != 0 || window >= period) return Status::kParameterOutOfRange;
-    m->period = period;
-    m->window = window;
+    if (number[i] > given_count + own_count) return Status::kReferenceMissing;
   }
-  const bool has_starts = in.get(1) != 0, has_means = in.get(1) != 0;
+  const bool has_starts = in.get(1) != 0;
   m->has_given_reference = in.get(1) != 0;
   if (m->has_given_reference) m->given_transposed = in.get(1) != 0;
   const bool has_references = in.get(1) != 0;
   const uint8_t *at = data + in.align(), *const end = data + size;
   if (in.status() != Status::kOk) return in.status();
 
+  for (uint64_t i = 0; i < own_count; ++i) {
+    auto predictor = std::make_shared<Predictor>();
+    if (const Status s = read_predictor(&at, end, predictor.get()); s != Status::kOk) return s;
+    m->own.push_back(std::move(predictor));
+  }
   Status status = Status::kOk;
   auto array = [&](int64_t count, int32_t lowest, int32_t highest, std::vector<int32_t>* values) {
     if (status == Status::kOk) status = read_array(&at, end, count, lowest, highest, values);
   };
-  array(columns, kMinScale, kMaxScale, &m->column_scale);
-  if (m->predictor == PredictorKind::kOwn) array(coefficient_count(m->period, m->window), -128, 127, &m->coefficients);
-  if (m->predictor == PredictorKind::kStationary) array(m->window, -128, 127, &m->coefficients);
+  for (size_t i = 0; i < m->parts.size() && status == Status::kOk; ++i) {
+    MatrixPart& part = m->parts[i];
+    if (number[i] > 0) part.predictor = number[i] <= given_count ? given[size_t(number[i] - 1)] : m->own[size_t(number[i] - 1 - given_count)];
+    if (part.predictor != nullptr && columns % part.predictor->period != 0) return Status::kMatrixShapeOutOfRange;
+    status = read_scale(&at, end, m, i);
+    if (has_mean[i]) array(columns, kPhases * format::symbol_min(type), kPhases * format::symbol_max(type), &part.mean);
+  }
+  if (parts > 1) array(m->lines, 0, int32_t(parts) - 1, &m->part);
   if (has_starts) array(m->lines, kMinStart, kMaxStart, &m->line_start);
-  if (has_means) array(columns, kPhases * format::symbol_min(type), kPhases * format::symbol_max(type), &m->mean);
   if (m->has_given_reference) array(m->lines, -kMaxFactor, kMaxFactor, &m->given_factor);
   if (has_references) array(m->lines, -kMaxFactor, kMaxFactor, &m->factor);
   if (status != Status::kOk) return status;
@@ -169,39 +227,57 @@ Status read_matrix_model(const uint8_t* data, int64_t size, int64_t numel, forma
   return Status::kOk;
 }
 
+namespace {
+
+// Of every line, how many references lead to one that has none. Status::kReferenceCycle if that never ends.
+Status find_levels(const MatrixModel& m, std::vector<int32_t>* level) {
+  constexpr int32_t kUnknown = -1, kOpen = -2;
+  level->assign(size_t(m.lines), m.factor.empty() ? 0 : kUnknown);
+  std::vector<int32_t> path;
+  for (int32_t i = 0; i < int32_t(m.lines); ++i) {  // along the references up to a line whose level is known, and back
+    int32_t at = i;
+    while ((*level)[size_t(at)] == kUnknown && m.factor[size_t(at)] != 0) {
+      (*level)[size_t(at)] = kOpen;
+      path.push_back(at);
+      at = m.reference[size_t(at)];
+    }
+    if ((*level)[size_t(at)] == kOpen) return Status::kReferenceCycle;
+    if ((*level)[size_t(at)] == kUnknown) (*level)[size_t(at)] = 0;
+    for (int32_t next = (*level)[size_t(at)]; !path.empty(); path.pop_back()) {
+      (*level)[size_t(path.back())] = ++next;
+      if (next > kMaxLevel) return Status::kParameterOutOfRange;
+    }
+  }
+  return Status::kOk;
+}
+
+}  // namespace
+
 Status make_line_order(const MatrixModel& m, LineOrder* order) {
   *order = LineOrder{};
-  std::vector<int64_t> size{m.lines};  // of the levels
-  if (!m.factor.empty()) {
-    constexpr int32_t kUnknown = -1, kOpen = -2;
-    std::vector<int32_t> level(size_t(m.lines), kUnknown), path;
-    for (int32_t i = 0; i < int32_t(m.lines); ++i) {  // along the references up to a line whose level is known, and back
-      int32_t at = i;
-      while (level[size_t(at)] == kUnknown && m.factor[size_t(at)] != 0) {
-        level[size_t(at)] = kOpen;
-        path.push_back(at);
-        at = m.reference[size_t(at)];
-      }
-      if (level[size_t(at)] == kOpen) return Status::kReferenceCycle;
-      if (level[size_t(at)] == kUnknown) level[size_t(at)] = 0;
-      for (int32_t next = level[size_t(at)]; !path.empty(); path.pop_back()) level[size_t(path.back())] = ++next;
-    }
-    size.assign(size_t(*std::max_element(level.begin(), level.end())) + 1, 0);
-    for (int32_t l : level) ++size[size_t(l)];
+  const size_t parts = m.parts.size();
+  std::vector<int64_t> size{m.lines};  // of the groups: level * parts + part
+  if (!m.factor.empty() || parts > 1) {
+    std::vector<int32_t> group;
+    if (const Status s = find_levels(m, &group); s != Status::kOk) return s;
+    size.assign((size_t(*std::max_element(group.begin(), group.end())) + 1) * parts, 0);
+    for (size_t i = 0; i < group.size(); ++i) ++size[size_t(group[i] = int32_t(size_t(group[i]) * parts + size_t(m.part_of(int64_t(i)))))];
     std::vector<int64_t> next(size.size(), 0);
-    for (size_t l = 1; l < size.size(); ++l) next[l] = next[l - 1] + size[l - 1];
+    for (size_t g = 1; g < size.size(); ++g) next[g] = next[g - 1] + size[g - 1];
     order->line.resize(size_t(m.lines));
-    for (size_t i = 0; i < level.size(); ++i) order->line[size_t(next[size_t(level[i])]++)] = int32_t(i);
+    for (size_t i = 0; i < group.size(); ++i) order->line[size_t(next[size_t(group[i])]++)] = int32_t(i);
   }
-  order->chunk_begin.push_back(0);
-  order->level_begin.push_back(0);
   int64_t begin = 0;
-  for (int64_t lines : size) {
-    for (int64_t at = m.chunk_lines; at < lines; at += m.chunk_lines) order->chunk_begin.push_back(begin + at);
-    begin += lines;
-    order->chunk_begin.push_back(begin);
-    order->level_begin.push_back(order->chunks());
+  for (size_t g = 0; g < size.size(); ++g) {
+    if (g % parts == 0) order->level_begin.push_back(int64_t(order->chunk_part.size()));
+    for (int64_t at = 0; at < size[g]; at += m.chunk_lines) {
+      order->chunk_begin.push_back(begin + at);
+      order->chunk_part.push_back(int(g % parts));
+    }
+    begin += size[g];
   }
+  order->chunk_begin.push_back(begin);
+  order->level_begin.push_back(order->chunks());
   return Status::kOk;
 }
 

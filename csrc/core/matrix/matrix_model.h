@@ -2,22 +2,15 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
-#include "core/matrix/class_tables.h"
+#include "core/matrix/limits.h"
+#include "core/matrix/predictor.h"
 #include "core/status.h"
 #include "format/bitstream.h"
 
 namespace ans::core {
-
-constexpr int kScaleStep = kOctave / 8;  // column scales and line starts are in eighths of an octave
-constexpr int32_t kMinScale = -32, kMaxScale = 63;
-constexpr int32_t kMinStart = -32, kMaxStart = 24;
-constexpr int64_t kMinColumns = 8, kMaxColumns = int64_t{1} << 16, kMaxLines = int64_t{1} << 30;
-constexpr int64_t kMaxPeriod = 4096;  // of a predictor
-constexpr int kMaxClasses = 128;
-constexpr int kFactorOne = 8;  // factors of references are in eighths
-constexpr int32_t kMaxFactor = 15;
 
 // A line's running average of how large its residuals are.
 struct Adaptation {
@@ -31,7 +24,14 @@ struct ClassShape {
   int32_t shape = 7;
 };
 
-enum class PredictorKind : uint8_t { kNone, kOwn, kStationary, kGiven };
+using PredictorList = std::vector<std::shared_ptr<const Predictor>>;
+
+// Lines that are predicted in the same way.
+struct MatrixPart {
+  std::shared_ptr<const Predictor> predictor;  // or null; one of the model's
+  std::vector<int32_t> scale;                  // [columns], eighths of an octave
+  std::vector<int32_t> mean;                   // [columns] or empty, eighths of a symbol
+};
 
 struct MatrixModel {
   // The view: line i, column j is element i * columns + j, or (transposed) j * lines + i.
@@ -44,19 +44,17 @@ struct MatrixModel {
   int32_t raw_min = -128;
 
   // Scale classes.
-  std::vector<int32_t> column_scale;  // [columns], eighths of an octave
-  std::vector<int32_t> line_start;    // [lines] or empty: eighths of an octave
+  std::vector<int32_t> line_start;  // [lines] or empty: eighths of an octave
   Adaptation adaptation[2];
-  int class_shift = 2;                // a class is 2^class_shift sixteenths of an octave wide
-  int32_t class_origin = 0;           // where class 0 begins
+  int class_shift = 2;              // a class is 2^class_shift sixteenths of an octave wide
+  int32_t class_origin = 0;         // where class 0 begins
   std::vector<ClassShape> classes;
 
-  // Linear prediction. The coefficient of column k for column j (of a block of `period` columns) is at [coefficient_index(j, k)], in units of 2^-shift; j - window <= k < j.
-  PredictorKind predictor = PredictorKind::kNone;
-  int shift = 6;
-  int64_t period = 0, window = 0;
-  std::vector<int32_t> coefficients;  // kOwn: see coefficient_count(); kStationary: [window], the nearest column first; kGiven: as kOwn, from elsewhere
-  std::vector<int32_t> mean;          // [columns] or empty: eighths
+  // Prediction.
+  PredictorList given;              // predictors that come from elsewhere
+  PredictorList own;
+  std::vector<MatrixPart> parts{1};
+  std::vector<int32_t> part;        // [lines], or empty if there is one part
 
   // References: a line of another matrix with the same index, a line of this one.
   bool has_given_reference = false, given_transposed = false;
@@ -65,30 +63,29 @@ struct MatrixModel {
   std::vector<int32_t> reference;     // [lines] or empty
 
   int64_t numel() const { return lines * columns; }
-  bool predicts() const { return predictor != PredictorKind::kNone || !mean.empty() || !given_factor.empty() || !factor.empty(); }
+  int part_of(int64_t line) const { return part.empty() ? 0 : int(part[size_t(line)]); }
+  bool predicts() const;
   int phases() const { return predicts() ? kPhases : 1; }
   int contexts() const { return int(classes.size()) * phases(); }
   int class_log_scale(int k) const;
 };
 
-// Of a triangle of `period` rows, row j holding the coefficients of min(j, window) columns.
-int64_t coefficient_count(int64_t period, int64_t window);
-
-// The header, without the directory. The model is legal; kGiven coefficients are not written.
+// The header, without the directory. The model is legal.
 std::vector<uint8_t> write_matrix_model(const MatrixModel& model);
 
-// Parses the header of a stream of numel symbols; *consumed is its size. Memory that it takes is within some times numel + size.
-Status read_matrix_model(const uint8_t* data, int64_t size, int64_t numel, format::SymbolType type, MatrixModel* model, int64_t* consumed);
+// Parses the header of a stream of numel symbols that was made with the given predictors; *consumed is its size. Memory that it takes is within some times numel + size.
+Status read_matrix_model(const uint8_t* data, int64_t size, int64_t numel, format::SymbolType type, const PredictorList& given, MatrixModel* model, int64_t* consumed);
 
-// In which order lines are coded, and in which chunks. A line is of a higher level than its reference; levels follow one another, each with chunks of its own.
+// In which order lines are coded, and in which chunks. A line is of a higher level than its reference; levels follow one another, within each its parts, and each of these has
+// chunks of its own.
 struct LineOrder {
   std::vector<int32_t> line;         // [lines]: the line that comes next; empty: as they are
   std::vector<int64_t> chunk_begin;  // [chunks + 1], positions in that order
+  std::vector<int> chunk_part;       // [chunks]
   std::vector<int64_t> level_begin;  // [levels + 1], chunks
 
   int64_t chunks() const { return int64_t(chunk_begin.size()) - 1; }
   int64_t chunk_lines(int64_t chunk) const { return chunk_begin[size_t(chunk) + 1] - chunk_begin[size_t(chunk)]; }
-  int64_t line_at(int64_t position) const { return line.empty() ? position : line[size_t(position)]; }
 };
 
 // kReferenceCycle: lines that refer to each other.

@@ -28,45 +28,62 @@ FrequencyTable table_of(const MatrixModel& m, int context) {
   return table;
 }
 
+// [period][pairs] of a predictor.
+std::vector<uint32_t> coefficient_pairs(const Predictor& p) {
+  const size_t period = size_t(p.period), pairs = (period + 1) / 2, window = size_t(p.window);
+  std::vector<uint32_t> result(period * pairs, 0);
+  size_t next = 0;
+  for (size_t j = 0; j < period; ++j)
+    for (size_t k = j - std::min(j, window); k < j; ++k, ++next) {
+      const int32_t c = p.stationary ? p.coefficients[j - k - 1] : p.coefficients[next];
+      result[j * pairs + k / 2] |= uint32_t(uint16_t(c)) << (k % 2 * 16);
+    }
+  return result;
+}
+
 }  // namespace
 
-MatrixTables::MatrixTables(const MatrixModel& m, format::SymbolType type, const int8_t* given) : mean_(m.mean) {
-  for (int32_t s : m.column_scale) {
-    scale_.push_back(kScaleStep * s - m.class_origin);
-    inverse_.push_back(times_power(kNeutral, -s));
-  }
+MatrixTables::MatrixTables(const MatrixModel& m, format::SymbolType type) : columns_(m.columns), parts_(m.parts.size()) {
   for (int32_t s : m.line_start) start_.push_back(times_power(1u << kAverageBits, s));
-  const size_t period = size_t(m.period), pairs = (period + 1) / 2;
-  if (m.predictor != PredictorKind::kNone) {
-    coefficients_.assign(period * pairs, 0);
-    size_t next = 0;
-    for (size_t j = 0; j < period; ++j) {
-      for (size_t k = j - std::min(j, size_t(m.window)); k < j; ++k, ++next) {
-        const int32_t c = m.predictor == PredictorKind::kStationary ? m.coefficients[j - k - 1] : given != nullptr ? given[next] : m.coefficients[next];
-        coefficients_[j * pairs + k / 2] |= uint32_t(uint16_t(c)) << (k % 2 * 16);
-      }
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    const MatrixPart& from = m.parts[i];
+    Part& part = parts_[i];
+    for (int32_t s : from.scale) {
+      part.scale.push_back(kScaleStep * s - m.class_origin);
+      part.inverse.push_back(times_power(kNeutral, -s));
     }
+    part.mean = from.mean;
+    MatrixRows& rows = part.rows;
+    rows = {};
+    rows.columns = m.columns;
+    rows.lowest = kPhases * format::symbol_min(type);
+    rows.highest = kPhases * format::symbol_max(type);
+    rows.scale = part.scale.data();
+    rows.inverse = part.inverse.data();
+    for (int a = 0; a < 2; ++a) {
+      rows.weight[a] = m.adaptation[a].rate == 0 ? 0 : m.adaptation[a].weight;
+      rows.rate[a] = m.adaptation[a].rate == kHeld ? 0 : m.adaptation[a].rate;
+    }
+    rows.class_shift = m.class_shift;
+    rows.classes = int(m.classes.size());
+    rows.phases = m.phases();
+    rows.mean = part.mean.empty() ? nullptr : part.mean.data();
+    if (from.predictor == nullptr) continue;
+    for (size_t before = 0; before < i && part.coefficients == nullptr; ++before)
+      if (m.parts[before].predictor == from.predictor) part.coefficients = parts_[before].coefficients;
+    if (part.coefficients == nullptr) part.coefficients = std::make_shared<const std::vector<uint32_t>>(coefficient_pairs(*from.predictor));
+    rows.period = from.predictor->period;
+    rows.pairs = (rows.period + 1) / 2;
+    rows.window = from.predictor->window;
+    rows.shift = from.predictor->shift;
+    rows.coefficients = part.coefficients->data();
   }
-  rows_ = {};
-  rows_.columns = m.columns;
-  rows_.lowest = kPhases * format::symbol_min(type);
-  rows_.highest = kPhases * format::symbol_max(type);
-  rows_.scale = scale_.data();
-  rows_.inverse = inverse_.data();
-  rows_.start = start_.empty() ? nullptr : start_.data();
-  for (int i = 0; i < 2; ++i) {
-    rows_.weight[i] = m.adaptation[i].rate == 0 ? 0 : m.adaptation[i].weight;
-    rows_.rate[i] = m.adaptation[i].rate == kHeld ? 0 : m.adaptation[i].rate;
-  }
-  rows_.class_shift = m.class_shift;
-  rows_.classes = int(m.classes.size());
-  rows_.phases = m.phases();
-  rows_.period = m.predictor == PredictorKind::kNone ? 0 : m.period;
-  rows_.pairs = int64_t(pairs);
-  rows_.window = m.window;
-  rows_.shift = m.shift;
-  rows_.coefficients = coefficients_.data();
-  rows_.mean = mean_.empty() ? nullptr : mean_.data();
+}
+
+int64_t MatrixTables::max_pairs() const {
+  int64_t most = 0;
+  for (const Part& part : parts_) most = std::max(most, part.rows.pairs);
+  return most;
 }
 
 ContextDecodeTables make_context_decode_tables(const MatrixModel& m) {

@@ -13,19 +13,18 @@ namespace ans::core {
 constexpr int kAverageBits = 14;
 constexpr int32_t kMaxAverage = 8 << kAverageBits, kMinAverage = 1 << 6;
 
-// As plain addresses, for the host or a GPU.
+// Of one part, as plain addresses, for the host or a GPU.
 struct MatrixRows {
   int64_t columns;
   int32_t lowest, highest;  // predictions, in eighths
   // Scales.
   const int32_t* scale;     // [columns]: sixteenths of an octave above class 0's beginning
   const uint32_t* inverse;  // [columns]: a residual of r eighths is inverse * |r| >> 3 as an average counts
-  const uint32_t* start;    // [lines] or null: where averages start
   int rate[2], weight[2];   // weight 0: unused; rate 0: held
   int class_shift, classes, phases;
   // Prediction. Coefficients of a column of a block come in pairs, from the first column of the block on.
   int64_t period;           // 0: none
-  int64_t pairs;            // of a column: (period + 1) / 2, rounded up
+  int64_t pairs;            // of a column: period / 2, rounded up
   int64_t window;
   int shift;
   const uint32_t* coefficients;  // [period][pairs]: the even column's in the low 16 bits
@@ -50,17 +49,26 @@ constexpr int kResidualBias = 128;
 
 class MatrixTables {
  public:
-  // `given`: coefficients of a kGiven predictor, [coefficient_count()]; otherwise ignored.
-  MatrixTables(const MatrixModel& model, format::SymbolType type, const int8_t* given);
+  MatrixTables(const MatrixModel& model, format::SymbolType type);
   MatrixTables(const MatrixTables&) = delete;
   MatrixTables& operator=(const MatrixTables&) = delete;
-  const MatrixRows& rows() const { return rows_; }
+
+  const MatrixRows& rows(int part) const { return parts_[size_t(part)].rows; }
+  // Where averages of lines start: [lines] or null.
+  const uint32_t* start() const { return start_.empty() ? nullptr : start_.data(); }
+  int64_t columns() const { return columns_; }
+  int64_t max_pairs() const;
 
  private:
-  std::vector<int32_t> scale_;
-  std::vector<uint32_t> inverse_, start_, coefficients_;
-  std::vector<int32_t> mean_;
-  MatrixRows rows_;
+  struct Part {
+    std::vector<int32_t> scale, mean;
+    std::vector<uint32_t> inverse;
+    std::shared_ptr<const std::vector<uint32_t>> coefficients;
+    MatrixRows rows;
+  };
+  int64_t columns_;
+  std::vector<Part> parts_;
+  std::vector<uint32_t> start_;
 };
 
 ContextDecodeTables make_context_decode_tables(const MatrixModel& model);

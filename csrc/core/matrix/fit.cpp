@@ -1,0 +1,287 @@
+#include "core/matrix/fit.h"
+
+#include <algorithm>
+#include <cmath>
+#include <mutex>
+
+#include "core/matrix/class_fit.h"
+#include "core/matrix/line_costs.h"
+#include "core/matrix/reference_fit.h"
+
+namespace ans::core {
+namespace {
+
+// While classes are not known, all that there can be.
+constexpr int kWidestOrigin = kMinLogScale;
+void open_classes(MatrixModel* m) {
+  m->class_origin = kWidestOrigin;
+  m->classes.assign(size_t((kMaxLogScale - kMinLogScale) >> m->class_shift), ClassShape{});
+}
+
+struct Candidate {
+  Adaptation adaptation[2];
+};
+// Averages over some tens of symbols where scales drift along a line; over most of a line where lines differ; both; none.
+constexpr Candidate kCandidates[] = {{{{6, 7}, {}}}, {{{}, {}}}, {{{4, 5}, {}}}, {{{3, 2}, {6, 4}}}, {{{7, 7}, {}}}, {{{4, 2}, {7, 5}}}};
+
+int32_t scale_of(double mean_square_eighths) {  // in eighths of an octave
+  const double octaves = 0.5 * std::log2(std::max(mean_square_eighths, 1e-9)) - 3;
+  return std::max(kMinScale, std::min(kMaxScale, int32_t(std::lround(8 * octaves))));
+}
+
+// The working copy of the fit.
+class Fit {
+ public:
+  Fit(const MatrixCoder& coder, const Parallel& parallel, const FitInput& input, const FitOptions& options)
+      : coder_(coder), parallel_(parallel), in_(input), set_(input.lines), options_(options) {
+    MatrixModel& m = model_;
+    m.lines = set_.lines;
+    m.columns = set_.columns;
+    m.transposed = in_.transposed;
+    m.chunk_lines = std::max<int64_t>(1, std::min({options.chunk_lines, set_.lines, format::kMaxChunkSymbols / set_.columns}));
+    int32_t low = set_.value(0), high = low;
+    for (int64_t i = 0; i < m.numel(); ++i) {
+      low = std::min(low, set_.value(i));
+      high = std::max(high, set_.value(i));
+    }
+    m.raw_bits = 1;
+    while (high - low >= 1 << m.raw_bits) ++m.raw_bits;
+    m.raw_min = std::min(low, format::symbol_max(set_.type) + 1 - (1 << m.raw_bits));
+    (in_.own ? m.own : m.given) = in_.predictors;
+  }
+
+  FitResult run() {
+    choose_parts();
+    choose_references();
+    fit_means();
+    fit_scales();
+    choose_classes();
+    return {std::move(model_), symbol_bits_};
+  }
+
+ private:
+  // Which predictor each line uses. Leaves the residuals under all of those that are used.
+  void choose_parts() {
+    std::vector<std::shared_ptr<const Predictor>> predictors(in_.predictors.begin(), in_.predictors.end());
+    if (predictors.empty()) predictors.push_back(nullptr);
+    for (const auto& p : predictors) {
+      residuals_.push_back(residuals_of(coder_, parallel_, set_, p));
+      if (options_.means) take_means(parallel_, &residuals_.back());
+    }
+    part_.assign(size_t(set_.lines), 0);
+    if (predictors.size() > 1) part_ = deal_lines(parallel_, residuals_, std::min<int64_t>(set_.lines, 2 * format::kLanes), nullptr);
+    // Those that no line uses are left out.
+    std::vector<int32_t> number(predictors.size(), -1);
+    for (int32_t k : part_) number[size_t(k)] = 0;
+    model_.parts.clear();
+    std::vector<Residuals> used;
+    for (size_t k = 0; k < predictors.size(); ++k) {
+      if (number[k] < 0) continue;
+      number[k] = int32_t(model_.parts.size());
+      model_.parts.push_back({predictors[k], std::vector<int32_t>(size_t(set_.columns), 0), {}});
+      used.push_back(std::move(residuals_[k]));
+    }
+    residuals_ = std::move(used);
+    for (int32_t& k : part_) k = number[size_t(k)];
+    if (model_.parts.size() > 1) model_.part = part_;
+  }
+
+  void choose_references() {
+    if (in_.given == nullptr && !options_.nearest) return;
+    std::vector<Residuals> given;
+    if (in_.given != nullptr) {
+      LineSet other = set_;
+      other.symbols = in_.given;
+      for (const MatrixPart& part : model_.parts) {
+        given.push_back(residuals_of(coder_, parallel_, other, part.predictor));
+        if (options_.means) take_means(parallel_, &given.back());
+      }
+    }
+    ReferenceOptions how;
+    how.nearest = options_.nearest;
+    how.depth = options_.depth;
+    References found = fit_references(coder_, parallel_, {&residuals_, in_.given != nullptr ? &given : nullptr, &part_}, how);
+    auto any = [](const std::vector<int32_t>& v) { return std::any_of(v.begin(), v.end(), [](int32_t x) { return x != 0; }); };
+    if (any(found.given_factor)) {
+      model_.has_given_reference = true;
+      model_.given_transposed = in_.given_transposed;
+      model_.given_factor = std::move(found.given_factor);
+    }
+    if (any(found.factor)) {
+      model_.factor = std::move(found.factor);
+      model_.reference = std::move(found.reference);
+    }
+  }
+
+  MatrixLines lines_of(const MatrixTables& tables) const {
+    MatrixLines lines{};
+    lines.columns = set_.columns;
+    lines.start = tables.start();
+    lines.order = order_.line.empty() ? nullptr : order_.line.data();
+    lines.symbols = const_cast<uint8_t*>(set_.symbols);  // only read
+    lines.is_signed = set_.type != format::SymbolType::kU8;
+    if (model_.has_given_reference) lines.given = in_.given, lines.given_factor = model_.given_factor.data();
+    if (!model_.factor.empty()) lines.factor = model_.factor.data(), lines.reference = model_.reference.data();
+    return lines;
+  }
+
+  // Calls visit(part, first position, lines, band) for all bands of lines of one part, or every stride-th.
+  template <class Visit>
+  void for_bands(const MatrixTables& tables, int64_t stride, const Visit& visit) const {
+    struct Piece {
+      int part;
+      int64_t position, count;
+    };
+    std::vector<Piece> pieces;
+    int64_t number = 0;
+    for (int64_t c = 0; c < order_.chunks(); ++c)
+      for (int64_t at = order_.chunk_begin[size_t(c)]; at < order_.chunk_begin[size_t(c) + 1]; at += format::kLanes)
+        if (number++ % stride == 0) pieces.push_back({order_.chunk_part[size_t(c)], at, std::min<int64_t>(format::kLanes, order_.chunk_begin[size_t(c) + 1] - at)});
+    parallel_(int64_t(pieces.size()), [&](int64_t begin, int64_t end) {
+      MatrixBand band(tables);
+      visit(begin, end, &band, pieces);
+    });
+  }
+
+  // What the model as it stands leaves.
+  Residuals predicted_residuals() {
+    MatrixModel now = model_;
+    open_classes(&now);
+    Residuals r{set_.lines, set_.columns, std::vector<int16_t>(size_t(model_.numel()))};
+    (void)make_line_order(model_, &order_);  // no cycles: a forest
+    const MatrixTables tables(now, set_.type);
+    const MatrixLines lines = lines_of(tables);
+    for_bands(tables, 1, [&](int64_t begin, int64_t end, MatrixBand* band, const auto& pieces) {
+      std::vector<int16_t> predictions(size_t(format::kLanes * set_.columns), 0);
+      for (int64_t b = begin; b < end; ++b) {
+        const auto& piece = pieces[size_t(b)];
+        if (now.predicts()) coder_.find_predictions(lines, tables.rows(piece.part), piece.position, piece.count, band, predictions.data());
+        for (int64_t l = 0; l < piece.count; ++l) {
+          const int64_t i = lines.line_at(piece.position + l);
+          for (int64_t j = 0; j < set_.columns; ++j) r.line(i)[j] = int16_t(kPhases * set_.value(i * set_.columns + j) - predictions[size_t(l * set_.columns + j)]);
+        }
+      }
+    });
+    return r;
+  }
+
+  // Means of what is left, by part where that pays, otherwise of all lines. The mean counts as `rest` eighths in a line with references: least squares over lines.
+  void fit_means() {
+    if (!options_.means) return;
+    const Residuals left = predicted_residuals();
+    std::vector<int32_t> rest(size_t(set_.lines), kFactorOne);
+    for (size_t i = 0; i < rest.size(); ++i) rest[i] -= (model_.has_given_reference ? model_.given_factor[i] : 0) + (model_.factor.empty() ? 0 : model_.factor[i]);
+    auto means_of = [&](int part) {  // -1: of all
+      int64_t squares = 0;
+      for (size_t i = 0; i < rest.size(); ++i)
+        if (part < 0 || part_[i] == part) squares += int64_t(rest[i]) * rest[i];
+      const std::vector<int64_t> sums = column_sums(parallel_, set_.lines, set_.columns, [&](int64_t i, int64_t j) {
+        return part < 0 || part_[size_t(i)] == part ? int64_t(rest[size_t(i)]) * left.line(i)[j] : 0;
+      });
+      std::vector<int32_t> means;
+      for (int64_t s : sums) {
+        const int32_t v = squares == 0 ? 0 : int32_t(std::lround(double(s) * kFactorOne / double(squares)));
+        means.push_back(std::max(kPhases * format::symbol_min(set_.type), std::min(kPhases * format::symbol_max(set_.type), v)));
+      }
+      if (std::all_of(means.begin(), means.end(), [](int32_t v) { return v == 0; })) means.clear();
+      return means;
+    };
+    for (size_t k = 0; k < model_.parts.size(); ++k) model_.parts[k].mean = means_of(int(k));
+  }
+
+  void fit_scales() {
+    const Residuals left = predicted_residuals();
+    auto squares_of = [&](int part) {
+      return column_sums(parallel_, set_.lines, set_.columns, [&](int64_t i, int64_t j) { return part_[size_t(i)] == part ? int64_t(left.line(i)[j]) * left.line(i)[j] : 0; });
+    };
+    std::vector<int64_t> lines(model_.parts.size(), 0);
+    for (int32_t k : part_) ++lines[size_t(k)];
+    std::vector<std::vector<int64_t>> squares;
+    for (size_t k = 0; k < lines.size(); ++k) squares.push_back(squares_of(int(k)));
+    // Parts of few lines have the scales of all lines, but for a factor.
+    std::vector<double> all(size_t(set_.columns), 0);
+    double total = 0;
+    for (size_t k = 0; k < lines.size(); ++k)
+      for (size_t j = 0; j < all.size(); ++j) all[j] += double(squares[k][j]), total += double(squares[k][j]);
+    for (size_t k = 0; k < lines.size(); ++k) {
+      double own = 0;
+      for (int64_t s : squares[k]) own += double(s);
+      const double factor = own / double(std::max<int64_t>(1, lines[k])) / std::max(total / double(set_.lines), 1e-9);
+      double gain = 0;  // bits, of scales of its own
+      for (size_t j = 0; j < all.size(); ++j) {
+        const double v = double(squares[k][j]) / double(lines[k]) + 1, w = all[j] / double(set_.lines) * factor + 1;
+        gain += 0.5 * double(lines[k]) * (std::log2(w / v) + (v / w - 1) / std::log(2.0));
+      }
+      constexpr double kBitsOfAScale = 2.5;
+      const bool own_scales = lines.size() == 1 || gain > kBitsOfAScale * double(set_.columns);
+      for (size_t j = 0; j < all.size(); ++j)
+        model_.parts[k].scale[j] = scale_of(own_scales ? double(squares[k][j]) / double(lines[k]) : all[j] / double(set_.lines) * factor);
+    }
+  }
+
+  // Counts of places, of every `stride`-th band.
+  PlaceCounts count_places(const MatrixModel& m, int64_t stride) const {
+    const MatrixTables tables(m, set_.type);
+    const MatrixLines lines = lines_of(tables);
+    PlaceCounts counts(size_t(m.contexts()) * kPlacesPerContext, 0);
+    std::mutex merging;
+    for_bands(tables, stride, [&](int64_t begin, int64_t end, MatrixBand* band, const auto& pieces) {
+      std::vector<Place> places(size_t(set_.columns * format::kLanes));
+      std::vector<uint32_t> own(counts.size(), 0);
+      for (int64_t b = begin; b < end; ++b) {
+        const auto& piece = pieces[size_t(b)];
+        coder_.find_places(lines, tables.rows(piece.part), piece.position, piece.count, band, places.data());
+        for (int64_t j = 0; j < set_.columns; ++j)
+          for (int64_t lane = 0; lane < piece.count; ++lane) ++own[places[size_t(j * format::kLanes + lane)]];
+      }
+      const std::lock_guard<std::mutex> lock(merging);
+      for (size_t i = 0; i < own.size(); ++i) counts[i] += own[i];
+    });
+    return counts;
+  }
+
+  uint64_t bits_of(MatrixModel* m, int64_t stride) const {
+    open_classes(m);
+    return fit_classes(count_places(*m, stride), m);
+  }
+
+  void choose_classes() {
+    (void)make_line_order(model_, &order_);
+    const int64_t stride = std::max<int64_t>(1, set_.lines / std::max<int64_t>(1, options_.sample_lines));
+    MatrixModel best;
+    uint64_t best_bits = 0;
+    auto consider = [&](MatrixModel m) {
+      const uint64_t bits = bits_of(&m, stride) * uint64_t(stride);
+      if (!best.classes.empty() && bits >= best_bits) return;
+      best = std::move(m);
+      best_bits = bits;
+    };
+    for (const Candidate& c : kCandidates) {
+      MatrixModel m = model_;
+      std::copy(c.adaptation, c.adaptation + 2, m.adaptation);
+      consider(std::move(m));
+    }
+    MatrixModel finer = best;
+    finer.class_shift = 1;
+    consider(std::move(finer));
+    symbol_bits_ = bits_of(&best, 1);
+    model_ = std::move(best);
+  }
+
+  const MatrixCoder& coder_;
+  const Parallel& parallel_;
+  const FitInput& in_;
+  const LineSet& set_;
+  const FitOptions& options_;
+  MatrixModel model_;
+  LineOrder order_;
+  std::vector<Residuals> residuals_;  // [parts]
+  std::vector<int32_t> part_;         // [lines]
+  uint64_t symbol_bits_ = 0;
+};
+
+}  // namespace
+
+FitResult fit_matrix(const MatrixCoder& coder, const Parallel& parallel, const FitInput& input, const FitOptions& options) { return Fit(coder, parallel, input, options).run(); }
+
+}  // namespace ans::core

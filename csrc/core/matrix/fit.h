@@ -1,0 +1,35 @@
+// A MatrixModel fitted to a matrix, given the predictors that its lines may use.
+#pragma once
+#include <cstdint>
+
+#include "core/matrix/matrix_coder.h"
+#include "core/matrix/parallel.h"
+#include "core/matrix/residuals.h"
+
+namespace ans::core {
+
+struct FitInput {
+  LineSet lines;                    // the matrix in one view
+  bool transposed = false;          // for the header only
+  const uint8_t* given = nullptr;   // another matrix of the same shape, line-major, or null
+  bool given_transposed = false;    // for the header only
+  PredictorList predictors;         // whose periods divide the columns
+  bool own = false;                 // the stream carries them
+};
+
+struct FitOptions {
+  int64_t chunk_lines = 1024;
+  bool means = true;
+  bool nearest = false;          // look for reference lines
+  int depth = 4;                 // levels of them
+  int64_t sample_lines = 4096;   // on which choices are made
+};
+
+struct FitResult {
+  MatrixModel model;
+  uint64_t symbol_bits;  // of all symbols, by the tables
+};
+
+FitResult fit_matrix(const MatrixCoder& coder, const Parallel& parallel, const FitInput& input, const FitOptions& options);
+
+}  // namespace ans::core

@@ -1,0 +1,17 @@
+// Limits of what matrix streams may say (BITSTREAM.md, section 9).
+#pragma once
+#include <cstdint>
+
+#include "core/matrix/class_tables.h"
+
+namespace ans::core {
+
+constexpr int kScaleStep = kOctave / 8;  // scales of columns and starts of lines are in eighths of an octave
+constexpr int32_t kMinScale = -32, kMaxScale = 63;
+constexpr int32_t kMinStart = -32, kMaxStart = 24;
+constexpr int64_t kMinColumns = 8, kMaxColumns = int64_t{1} << 16, kMaxLines = int64_t{1} << 30;
+constexpr int kMaxClasses = 128, kMaxParts = 16, kMaxPredictors = 16, kMaxLevel = 255;
+constexpr int kFactorOne = 8;  // factors of references are in eighths
+constexpr int32_t kMaxFactor = 15;
+
+}  // namespace ans::core

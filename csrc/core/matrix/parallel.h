@@ -1,0 +1,13 @@
+// How the fits of this folder use threads: whoever calls them brings these.
+#pragma once
+#include <cstdint>
+#include <functional>
+
+namespace ans::core {
+
+// Calls work(begin, end) on ranges that cover [0, n), maybe several at a time.
+using Parallel = std::function<void(int64_t n, const std::function<void(int64_t, int64_t)>& work)>;
+
+inline void one_thread(int64_t n, const std::function<void(int64_t, int64_t)>& work) { work(0, n); }
+
+}  // namespace ans::core

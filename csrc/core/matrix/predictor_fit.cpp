@@ -1,0 +1,327 @@
+#include "core/matrix/predictor_fit.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <mutex>
+
+namespace ans::core {
+namespace {
+
+uint32_t pair_of(int32_t even, int32_t odd) { return uint32_t(uint16_t(even)) | uint32_t(uint16_t(odd)) << 16; }
+
+// Products of one block of lines, at most kBlock: they fit in 32 bits.
+constexpr int64_t kBlock = 512;
+
+class GramBlock {
+ public:
+  explicit GramBlock(int64_t columns) : columns_(columns), groups_((columns + format::kLanes - 1) / format::kLanes) {
+    const size_t padded = size_t(groups_ * format::kLanes);
+    rows_.resize(padded * kPairs);
+    lanes_.resize(padded * kPairs);
+  }
+  void load(const uint8_t* symbols, bool is_signed, int64_t lines) {
+    pairs_ = (lines + 1) / 2;
+    auto value = [&](int64_t line, int64_t column) -> int32_t {
+      if (line >= lines || column >= columns_) return 0;
+      const uint8_t v = symbols[line * columns_ + column];
+      return is_signed ? int8_t(v) : v;
+    };
+    for (int64_t p = 0; p < pairs_; ++p)
+      for (int64_t k = 0; k < groups_ * format::kLanes; ++k) {
+        const uint32_t pair = pair_of(value(2 * p, k), value(2 * p + 1, k));
+        rows_[size_t(k * kPairs + p)] = pair;
+        lanes_[size_t(((k / format::kLanes) * kPairs + p) * format::kLanes + k % format::kLanes)] = pair;
+      }
+  }
+  // Adds products of columns (k, l) with l <= k and a little more.
+  void multiply(const MatrixCoder& coder, std::vector<int64_t>* product) const {
+    alignas(64) int32_t sums[kDotRows * format::kLanes];
+    for (int64_t k = 0; k < columns_; k += kDotRows)
+      for (int64_t g = 0; g * format::kLanes < k + kDotRows && g < groups_; ++g) {
+        coder.dot_rows(lanes_.data() + g * kPairs * format::kLanes, rows_.data() + k * kPairs, kPairs, pairs_, sums);
+        const int64_t rows = std::min<int64_t>(kDotRows, columns_ - k), lanes = std::min<int64_t>(format::kLanes, columns_ - g * format::kLanes);
+        for (int64_t r = 0; r < rows; ++r)
+          for (int64_t l = 0; l < lanes; ++l) (*product)[size_t((k + r) * columns_ + g * format::kLanes + l)] += sums[r * format::kLanes + l];
+      }
+  }
+
+ private:
+  static constexpr int64_t kPairs = kBlock / 2;
+  int64_t columns_, groups_, pairs_ = 0;
+  std::vector<uint32_t> rows_, lanes_;  // [columns][pairs]; [groups of 32 columns][pairs][32]
+};
+
+}  // namespace
+
+void add_to_gram(const MatrixCoder& coder, const Parallel& parallel, const uint8_t* symbols, bool is_signed, int64_t lines, int64_t columns, Gram* gram) {
+  const int64_t p = gram->columns, all = lines * columns / p;
+  gram->sum.resize(size_t(p), 0);
+  gram->product.resize(size_t(p * p), 0);
+  std::mutex merging;
+  parallel((all + kBlock - 1) / kBlock, [&](int64_t begin, int64_t end) {
+    GramBlock block(p);
+    std::vector<int64_t> product(size_t(p * p), 0), sum(size_t(p), 0);
+    for (int64_t b = begin; b < end; ++b) {
+      const int64_t first = b * kBlock, count = std::min(kBlock, all - first);
+      block.load(symbols + first * p, is_signed, count);
+      block.multiply(coder, &product);
+      for (int64_t i = first; i < first + count; ++i)
+        for (int64_t k = 0; k < p; ++k) sum[size_t(k)] += is_signed ? int8_t(symbols[i * p + k]) : symbols[i * p + k];
+    }
+    const std::lock_guard<std::mutex> lock(merging);
+    for (size_t i = 0; i < sum.size(); ++i) gram->sum[i] += sum[i];
+    for (size_t i = 0; i < product.size(); ++i) gram->product[i] += product[i];
+  });
+  gram->lines += all;
+  for (int64_t k = 0; k < p; ++k)
+    for (int64_t l = 0; l < k; ++l) gram->product[size_t(l * p + k)] = gram->product[size_t(k * p + l)];
+}
+
+void Covariance::add(const Gram& g) {
+  const double n = double(g.lines);
+  double variance = 0;
+  std::vector<double> part(value.size());
+  for (int64_t k = 0; k < columns; ++k)
+    for (int64_t l = 0; l < columns; ++l) part[size_t(k * columns + l)] = double(g.product[size_t(k * columns + l)]) - double(g.sum[size_t(k)]) * double(g.sum[size_t(l)]) / n;
+  for (int64_t k = 0; k < columns; ++k) variance += part[size_t(k * columns + k)];
+  variance /= n * double(columns);
+  if (variance <= 0) return;
+  lines += n;
+  for (size_t i = 0; i < part.size(); ++i) value[i] += part[i] / variance;
+}
+
+namespace {
+
+// Coefficients of the columns from `first` to j - 1 that predict column j best: the normal equations, by Cholesky's factors of the whole covariance where the window is whole.
+struct Factor {
+  std::vector<double> lower;  // [p][p], unit lower triangular
+  int64_t p;
+};
+
+Factor factorize(const std::vector<double>& g, int64_t p) {
+  Factor f{g, p};
+  std::vector<double> diagonal(static_cast<size_t>(p));
+  double* a = f.lower.data();
+  for (int64_t j = 0; j < p; ++j) {  // L D L^T
+    double* row = a + j * p;
+    for (int64_t k = 0; k < j; ++k) {
+      double s = row[k];
+      const double* other = a + k * p;
+      for (int64_t l = 0; l < k; ++l) s -= row[l] * other[l] * diagonal[size_t(l)];
+      row[k] = s / diagonal[size_t(k)];
+    }
+    double d = g[size_t(j * p + j)];
+    for (int64_t l = 0; l < j; ++l) d -= row[l] * row[l] * diagonal[size_t(l)];
+    diagonal[size_t(j)] = d > 0 ? d : 1e-9;
+    for (int64_t k = j; k < p; ++k) row[k] = k == j ? 1.0 : 0.0;
+  }
+  return f;
+}
+
+// x with x L = row j of L (k < j): then -x ... the prediction of column j is sum of x[k] * column k.
+void coefficients_of(const Factor& f, int64_t j, double* x) {
+  const double* a = f.lower.data();
+  const int64_t p = f.p;
+  for (int64_t k = 0; k < j; ++k) x[k] = a[j * p + k];
+  for (int64_t k = j - 1; k >= 0; --k) {
+    const double v = x[k];
+    for (int64_t l = 0; l < k; ++l) x[l] -= v * a[k * p + l];
+  }
+}
+
+constexpr int kValues = 256;
+using CoefficientBits = std::array<double, kValues>;  // by value + 128
+
+CoefficientBits bits_from_counts(const std::array<double, kValues>& counts) {
+  double total = 0;
+  for (double c : counts) total += c + 0.02;
+  CoefficientBits bits;
+  for (size_t v = 0; v < bits.size(); ++v) bits[v] = std::log2(total / (counts[v] + 0.02));
+  return bits;
+}
+
+// Coefficients of one column, rounded: coordinate after coordinate goes where data and coefficients together are least. Returns the variance that is left.
+double round_column(const std::vector<double>& g, int64_t p, double lines, int64_t first, int64_t j, double step, const CoefficientBits& bits, int32_t* c) {
+  std::vector<double> rest(static_cast<size_t>(j));  // covariance of what is left with each column
+  for (int64_t k = first; k < j; ++k) rest[size_t(k)] = g[size_t(j * p + k)];
+  for (int64_t l = first; l < j; ++l) {
+    if (c[l] == 0) continue;
+    const double factor = double(c[l]) * step, *row = &g[size_t(l * p)];
+    for (int64_t k = first; k < j; ++k) rest[size_t(k)] -= factor * row[k];
+  }
+  double variance = g[size_t(j * p + j)];
+  for (int64_t k = first; k < j; ++k) variance -= double(c[k]) * step * (g[size_t(j * p + k)] + rest[size_t(k)]);
+  auto data_bits = [&](double v) { return 0.5 * lines * std::log2(std::max(v / lines, 1e-6)); };
+  double cost = data_bits(variance);
+  constexpr int kSweeps = 4;
+  for (int sweep = 0; sweep < kSweeps; ++sweep) {
+    bool changed = false;
+    for (int64_t k = first; k < j; ++k) {
+      const double own = g[size_t(k * p + k)];
+      if (own <= 0) continue;
+      const int32_t now = c[k];
+      const int32_t ideal = int32_t(std::lround(double(now) + rest[size_t(k)] / own / step));
+      int32_t best = now;
+      double best_total = cost + bits[size_t(now + 128)], best_variance = variance;
+      for (int32_t candidate : {ideal, ideal > 0 ? ideal - 1 : ideal + 1, 0}) {
+        candidate = std::max(-128, std::min(127, candidate));
+        if (candidate == now) continue;
+        const double change = double(candidate - now) * step, v = variance - 2 * change * rest[size_t(k)] + change * change * own;
+        const double total = data_bits(v) + bits[size_t(candidate + 128)];
+        if (total < best_total - 1e-6) best = candidate, best_total = total, best_variance = v;
+      }
+      if (best == now) continue;
+      const double change = double(best - now) * step;
+      const double* row = &g[size_t(k * p)];
+      for (int64_t l = first; l < j; ++l) rest[size_t(l)] -= change * row[l];
+      c[k] = best;
+      variance = best_variance;
+      cost = data_bits(variance);
+      changed = true;
+    }
+    if (!changed) break;
+  }
+  return variance;
+}
+
+std::vector<double> shrunk(std::vector<double> g, int64_t p, double factor) {
+  for (int64_t k = 0; k < p; ++k)
+    for (int64_t l = 0; l < p; ++l)
+      if (k != l) g[size_t(k * p + l)] *= factor;
+  return g;
+}
+
+// [p][p]: of each column, the coefficients of the `window` columns before it.
+std::vector<double> exact_coefficients(const std::vector<double>& g, int64_t p, int64_t window, const Parallel& parallel) {
+  std::vector<double> exact(size_t(p * p), 0);
+  if (window == p - 1) {
+    const Factor f = factorize(g, p);
+    parallel(p, [&](int64_t begin, int64_t end) {
+      for (int64_t j = begin; j < end; ++j) coefficients_of(f, j, &exact[size_t(j * p)]);
+    });
+    return exact;
+  }
+  parallel(p, [&](int64_t begin, int64_t end) {
+    for (int64_t j = begin; j < end; ++j) {
+      const int64_t first = std::max<int64_t>(0, j - window), w = j - first;
+      std::vector<double> part(size_t((w + 1) * (w + 1)));
+      for (int64_t a = 0; a <= w; ++a)
+        for (int64_t b = 0; b <= w; ++b) part[size_t(a * (w + 1) + b)] = g[size_t((first + a) * p + first + b)];
+      coefficients_of(factorize(part, w + 1), w, &exact[size_t(j * p + first)]);
+    }
+  });
+  return exact;
+}
+
+// With a line's worth of noise on the diagonal.
+std::vector<double> with_ridge(const Covariance& covariance) {
+  const int64_t p = covariance.columns;
+  std::vector<double> g = covariance.value;
+  double trace = 0;
+  for (int64_t k = 0; k < p; ++k) trace += g[size_t(k * p + k)];
+  for (int64_t k = 0; k < p; ++k) g[size_t(k * p + k)] += trace / double(p) / covariance.lines + 1e-6 * covariance.lines;
+  return g;
+}
+
+int32_t rounded(double coefficient, double step) { return std::max(-128, std::min(127, int32_t(std::lround(coefficient / step)))); }
+
+}  // namespace
+
+FittedPredictor rounded_predictor(const Covariance& covariance, const Parallel& parallel) {
+  const int64_t p = covariance.columns;
+  const double few = double(p) / covariance.lines;
+  const std::vector<double> exact = exact_coefficients(shrunk(with_ridge(covariance), p, 1 / (1 + few)), p, p - 1, parallel);
+  FittedPredictor result;
+  result.predictor.shift = 6;
+  result.predictor.period = p;
+  result.predictor.window = p - 1;
+  for (int64_t j = 0; j < p; ++j)
+    for (int64_t k = 0; k < j; ++k) result.predictor.coefficients.push_back(rounded(exact[size_t(j * p + k)], std::exp2(-result.predictor.shift)));
+  return result;
+}
+
+FittedPredictor fit_predictor(const Covariance& covariance, int64_t window, const Parallel& parallel) {
+  const int64_t p = covariance.columns;
+  window = std::min(window, p - 1);
+  const double lines = covariance.lines;
+  const std::vector<double> g = with_ridge(covariance);
+
+  // Exact coefficients; of few lines, noise is most of them: also those of covariances between columns that are shrunk, the more the fewer lines there are. They are where
+  // rounding starts from, and it finds no way out of noise.
+  const double few = double(window) / lines;
+  std::vector<double> shrinkages{1};
+  if (few > 0.02) shrinkages.push_back(1 / (1 + 2 * few));
+  if (few > 0.1) shrinkages.push_back(1 / (1 + 8 * few));
+  double before = 0;
+  for (int64_t j = 0; j < p; ++j) before += 0.5 * lines * std::log2(std::max(g[size_t(j * p + j)] / lines, 1e-6));
+
+  FittedPredictor best;
+  for (const double shrinkage : shrinkages) {
+   const std::vector<double> exact = exact_coefficients(shrunk(g, p, shrinkage), p, window, parallel);
+   double last_net = -1e300;
+   for (int shift = 4; shift <= 7; ++shift) {
+    const double step = std::exp2(-shift);
+    std::vector<int32_t> c(size_t(p * p), 0);
+    for (size_t i = 0; i < c.size(); ++i) c[i] = rounded(exact[i], step);
+    std::vector<double> variance(static_cast<size_t>(p));
+    CoefficientBits bits{};
+    auto count = [&] {
+      std::array<double, kValues> counts{};
+      for (int64_t j = 0; j < p; ++j)
+        for (int64_t k = std::max<int64_t>(0, j - window); k < j; ++k) ++counts[size_t(c[size_t(j * p + k)] + 128)];
+      return counts;
+    };
+    constexpr int kRounds = 2;
+    for (int round = 0; round < kRounds; ++round) {
+      bits = bits_from_counts(count());
+      parallel(p, [&](int64_t begin, int64_t end) {
+        for (int64_t j = begin; j < end; ++j) variance[size_t(j)] = round_column(g, p, lines, std::max<int64_t>(0, j - window), j, step, bits, &c[size_t(j * p)]);
+      });
+    }
+    const std::array<double, kValues> counts = count();
+    bits = bits_from_counts(counts);
+    FittedPredictor found;
+    found.predictor.period = p;
+    found.predictor.window = window;
+    found.predictor.shift = shift;
+    for (int64_t j = 0; j < p; ++j) found.gain_bits -= 0.5 * lines * std::log2(std::max(variance[size_t(j)] / lines, 1e-6));
+    found.gain_bits += before;
+    for (size_t v = 0; v < counts.size(); ++v) found.coefficient_bits += counts[v] * bits[v] + (counts[v] > 0 ? 6 : 0);
+    const double net = found.gain_bits - found.coefficient_bits;
+    if (net < last_net) break;  // finer steps are worse still
+    last_net = net;
+    if (best.predictor.period != 0 && net <= best.gain_bits - best.coefficient_bits) continue;
+    for (int64_t j = 0; j < p; ++j)
+      for (int64_t k = std::max<int64_t>(0, j - window); k < j; ++k) found.predictor.coefficients.push_back(c[size_t(j * p + k)]);
+    best = std::move(found);
+   }
+  }
+  return best;
+}
+
+double predictor_gain(const Covariance& covariance, const Predictor& predictor) {
+  const int64_t p = covariance.columns;
+  const double step = std::exp2(-predictor.shift), lines = covariance.lines;
+  const std::vector<double>& g = covariance.value;
+  std::vector<double> x(static_cast<size_t>(p)), y(static_cast<size_t>(p));
+  double bits = 0;
+  size_t next = 0;
+  for (int64_t j = 0; j < p; ++j) {
+    const int64_t first = std::max<int64_t>(0, j - predictor.window);
+    for (int64_t k = first; k < j; ++k) x[size_t(k)] = double(predictor.stationary ? predictor.coefficients[size_t(j - k - 1)] : predictor.coefficients[next++]) * step;
+    std::fill(y.begin(), y.end(), 0.0);
+    for (int64_t k = first; k < j; ++k) {
+      const double* row = &g[size_t(k * p)];
+      for (int64_t l = first; l < j; ++l) y[size_t(l)] += x[size_t(k)] * row[l];
+    }
+    const double before = g[size_t(j * p + j)];
+    double after = before;
+    for (int64_t k = first; k < j; ++k) after += x[size_t(k)] * (y[size_t(k)] - 2 * g[size_t(j * p + k)]);
+    bits += 0.5 * lines * (std::log2(std::max(before / lines, 1e-6)) - std::log2(std::max(after / lines, 1e-6)));
+  }
+  return bits;
+}
+
+}  // namespace ans::core
