@@ -64,12 +64,9 @@ class Fit {
   void choose_parts() {
     std::vector<std::shared_ptr<const Predictor>> predictors(in_.predictors.begin(), in_.predictors.end());
     if (predictors.empty()) predictors.push_back(nullptr);
-    for (const auto& p : predictors) {
-      residuals_.push_back(residuals_of(coder_, parallel_, set_, p));
-      if (options_.means) take_means(parallel_, &residuals_.back());
-    }
+    for (const auto& p : predictors) residuals_.push_back(residuals_of(coder_, parallel_, set_, p));
     part_.assign(size_t(set_.lines), 0);
-    if (predictors.size() > 1) part_ = deal_lines(parallel_, residuals_, std::min<int64_t>(set_.lines, 2 * format::kLanes), nullptr);
+    if (predictors.size() > 1) part_ = deal_lines(parallel_, residuals_, std::min<int64_t>(set_.lines, 2 * format::kLanes), {}, nullptr);
     // Those that no line uses are left out.
     std::vector<int32_t> number(predictors.size(), -1);
     for (int32_t k : part_) number[size_t(k)] = 0;
@@ -82,6 +79,8 @@ class Fit {
       used.push_back(std::move(residuals_[k]));
     }
     residuals_ = std::move(used);
+    for (Residuals& r : residuals_)
+      if (options_.means) take_means(parallel_, &r);
     for (int32_t& k : part_) k = number[size_t(k)];
     if (model_.parts.size() > 1) model_.part = part_;
   }

@@ -39,44 +39,19 @@ double entropy_bits(const Choice& choice, size_t numbers) {
   return bits;
 }
 
-}  // namespace
-
-PredictorSet fit_predictor_set(const MatrixCoder& coder, const Parallel& parallel, const std::vector<LineSet>& matrices, int most) {
-  const int64_t columns = matrices[0].columns;
-  auto residuals = [&](const LineSet& set, const Predictor& predictor) {
-    Residuals r = residuals_of(coder, parallel, set, std::make_shared<const Predictor>(predictor));
-    take_means(parallel, &r);
-    return r;
-  };
-  // Deals the lines of all matrices; returns their cost.
-  auto deal = [&](const std::vector<FittedPredictor>& predictors, Choice* choice) {
-    double bits = 0;
-    choice->clear();
-    for (const LineSet& set : matrices) {
-      std::vector<Residuals> all;
-      for (const FittedPredictor& p : predictors) all.push_back(residuals(set, p.predictor));
-      std::vector<double> cost;
-      choice->push_back(deal_lines(parallel, all, 1, &cost));
-      bits += std::accumulate(cost.begin(), cost.end(), 0.0);
-    }
-    return bits;
-  };
-
-  Choice choice;
-  for (const LineSet& set : matrices) choice.emplace_back(size_t(set.lines), 0);
-  PredictorSet best;
-  best.predictors.push_back(fit_predictor(covariance_of(coder, parallel, matrices, choice, 0), columns - 1, parallel));
-  best.bits = deal(best.predictors, &choice) + best.predictors[0].coefficient_bits;
-  // How much of a line's variance prediction explains: where sets of more start from.
-  const Predictor single = best.predictors[0].predictor;
+// How much of each line's variance the predictor explains, as `count` groups of equal size.
+Choice by_gain(const MatrixCoder& coder, const Parallel& parallel, const std::vector<LineSet>& matrices, const Predictor& predictor, int count) {
+  const auto shared = std::make_shared<const Predictor>(predictor);
   std::vector<std::pair<double, std::pair<size_t, int64_t>>> order;
-  for (size_t m = 0; most > 1 && m < matrices.size(); ++m) {
-    Residuals plain = residuals_of(coder, parallel, matrices[m], nullptr);
+  Choice choice;
+  for (size_t m = 0; m < matrices.size(); ++m) {
+    Residuals plain = residuals_of(coder, parallel, matrices[m], nullptr), left = residuals_of(coder, parallel, matrices[m], shared);
     take_means(parallel, &plain);
-    const Residuals left = residuals(matrices[m], single);
+    take_means(parallel, &left);
+    choice.emplace_back(size_t(plain.lines), 0);
     for (int64_t i = 0; i < plain.lines; ++i) {
       double before = 1, after = 1;
-      for (int64_t j = 0; j < columns; ++j) {
+      for (int64_t j = 0; j < plain.columns; ++j) {
         before += double(int32_t(plain.line(i)[j]) * plain.line(i)[j]);
         after += double(int32_t(left.line(i)[j]) * left.line(i)[j]);
       }
@@ -84,25 +59,147 @@ PredictorSet fit_predictor_set(const MatrixCoder& coder, const Parallel& paralle
     }
   }
   std::sort(order.begin(), order.end());
-  for (int count = 2; count <= most; ++count) {
-    for (size_t n = 0; n < order.size(); ++n) choice[order[n].second.first][size_t(order[n].second.second)] = int32_t(n * size_t(count) / order.size());
-    std::vector<FittedPredictor> predictors;
-    double bits = 0;
-    constexpr int kRounds = 6;
-    for (int round = 0; round <= kRounds; ++round) {
-      predictors.clear();
-      for (int k = 0; k < count; ++k) {
-        const Covariance covariance = covariance_of(coder, parallel, matrices, choice, k);
-        if (covariance.lines < 2) continue;
-        predictors.push_back(round == kRounds ? fit_predictor(covariance, columns - 1, parallel) : rounded_predictor(covariance, parallel));
+  for (size_t n = 0; n < order.size(); ++n) choice[order[n].second.first][size_t(order[n].second.second)] = int32_t(n * size_t(count) / order.size());
+  return choice;
+}
+
+// The nearest of `count` centres, each of which is the mean of the lines that are nearest to it.
+Choice by_distance(const Parallel& parallel, const std::vector<LineSet>& matrices, int count) {
+  const int64_t columns = matrices[0].columns;
+  std::vector<double> scale;  // that makes matrices alike
+  for (const LineSet& set : matrices) {
+    double square = 0;
+    for (int64_t i = 0; i < set.lines * columns; ++i) square += double(set.value(i) * set.value(i));
+    scale.push_back(square > 0 ? 1 / std::sqrt(square / double(set.lines * columns)) : 0);
+  }
+  Choice choice;
+  std::vector<std::vector<double>> distance;  // to the nearest centre
+  for (const LineSet& set : matrices) {
+    choice.emplace_back(size_t(set.lines), 0);
+    distance.emplace_back(size_t(set.lines), 0.0);
+  }
+  std::vector<std::vector<float>> centres;
+  auto assign = [&] {
+    for (size_t m = 0; m < matrices.size(); ++m)
+      parallel(matrices[m].lines, [&](int64_t begin, int64_t end) {
+        std::vector<float> line(static_cast<size_t>(columns));
+        for (int64_t i = begin; i < end; ++i) {
+          for (int64_t j = 0; j < columns; ++j) line[size_t(j)] = float(double(matrices[m].value(i * columns + j)) * scale[m]);
+          for (size_t k = 0; k < centres.size(); ++k) {
+            double d = 0;
+            for (int64_t j = 0; j < columns; ++j) {
+              const float difference = line[size_t(j)] - centres[k][size_t(j)];
+              d += double(difference * difference);
+            }
+            if (k > 0 && d >= distance[m][size_t(i)]) continue;
+            distance[m][size_t(i)] = d;
+            choice[m][size_t(i)] = int32_t(k);
+          }
+        }
+      });
+  };
+  auto means = [&] {
+    std::vector<std::vector<double>> sum(centres.size(), std::vector<double>(size_t(columns), 0));
+    std::vector<double> lines(centres.size(), 0);
+    for (size_t m = 0; m < matrices.size(); ++m)
+      for (int64_t i = 0; i < matrices[m].lines; ++i) {
+        const size_t k = size_t(choice[m][size_t(i)]);
+        ++lines[k];
+        for (int64_t j = 0; j < columns; ++j) sum[k][size_t(j)] += double(matrices[m].value(i * columns + j)) * scale[m];
       }
-      bits = deal(predictors, &choice);
+    for (size_t k = 0; k < centres.size(); ++k)
+      for (int64_t j = 0; j < columns && lines[k] > 0; ++j) centres[k][size_t(j)] = float(sum[k][size_t(j)] / lines[k]);
+  };
+  // The direction in which lines differ most from their centres, by the power method; a new centre is the mean of the lines that lie farthest along it.
+  auto split = [&] {
+    std::vector<double> direction(size_t(columns), 1), next;
+    std::vector<std::pair<double, std::pair<size_t, int64_t>>> along;
+    constexpr int kPowers = 12, kFarthest = 10;  // one line of so many
+    for (int round = 0; round < kPowers; ++round) {
+      next.assign(size_t(columns), 0);
+      along.clear();
+      for (size_t m = 0; m < matrices.size(); ++m)
+        for (int64_t i = 0; i < matrices[m].lines; ++i) {
+          const std::vector<float>& centre = centres[size_t(choice[m][size_t(i)])];
+          double dot = 0;
+          for (int64_t j = 0; j < columns; ++j) dot += direction[size_t(j)] * (double(matrices[m].value(i * columns + j)) * scale[m] - double(centre[size_t(j)]));
+          for (int64_t j = 0; j < columns; ++j) next[size_t(j)] += dot * (double(matrices[m].value(i * columns + j)) * scale[m] - double(centre[size_t(j)]));
+          along.push_back({-dot, {m, i}});
+        }
+      double norm = 0;
+      for (double v : next) norm += v * v;
+      for (double& v : next) v /= std::sqrt(norm) + 1e-30;
+      direction = next;
     }
-    bits += entropy_bits(choice, predictors.size());
-    for (const FittedPredictor& p : predictors) bits += p.coefficient_bits;
-    if (bits >= best.bits) break;
-    best.predictors = std::move(predictors);
-    best.bits = bits;
+    std::sort(along.begin(), along.end());
+    if (std::abs(along.back().first) > std::abs(along.front().first)) std::reverse(along.begin(), along.end());
+    const size_t taken = (along.size() + kFarthest - 1) / kFarthest;
+    std::vector<double> sum(size_t(columns), 0);
+    for (size_t n = 0; n < taken; ++n)
+      for (int64_t j = 0; j < columns; ++j) sum[size_t(j)] += double(matrices[along[n].second.first].value(along[n].second.second * columns + j)) * scale[along[n].second.first];
+    centres.emplace_back();
+    for (double v : sum) centres.back().push_back(float(v / double(taken)));
+  };
+  constexpr int kRounds = 6;
+  centres.emplace_back(size_t(columns), 0.0f);
+  means();
+  while (int(centres.size()) < count) {
+    split();
+    for (int round = 0; round < kRounds; ++round) {
+      assign();
+      means();
+    }
+  }
+  assign();
+  return choice;
+}
+
+}  // namespace
+
+PredictorSet fit_predictor_set(const MatrixCoder& coder, const Parallel& parallel, const std::vector<LineSet>& matrices, int most) {
+  const int64_t columns = matrices[0].columns;
+  // Deals the lines of all matrices; returns their cost.
+  auto deal = [&](const std::vector<FittedPredictor>& predictors, Choice* choice) {
+    double bits = 0;
+    for (size_t m = 0; m < matrices.size(); ++m) {
+      std::vector<Residuals> all;
+      for (const FittedPredictor& p : predictors) all.push_back(residuals_of(coder, parallel, matrices[m], std::make_shared<const Predictor>(p.predictor)));
+      std::vector<double> cost;
+      (*choice)[m] = deal_lines(parallel, all, 1, std::move((*choice)[m]), &cost);
+      bits += std::accumulate(cost.begin(), cost.end(), 0.0);
+    }
+    return bits;
+  };
+  Choice one;
+  for (const LineSet& set : matrices) one.emplace_back(size_t(set.lines), 0);
+  PredictorSet best;
+  best.predictors.push_back(fit_predictor(covariance_of(coder, parallel, matrices, one, 0), columns - 1, parallel));
+  best.bits = deal(best.predictors, &one) + best.predictors[0].coefficient_bits;
+  const Predictor single = best.predictors[0].predictor;
+  for (int count = 2; count <= most; ++count) {
+    bool better = false;
+    for (Choice choice : {by_gain(coder, parallel, matrices, single, count), by_distance(parallel, matrices, count)}) {
+      std::vector<FittedPredictor> predictors;
+      double bits = 0;
+      constexpr int kRounds = 5;
+      for (int round = 0; round <= kRounds; ++round) {
+        predictors.clear();
+        for (int k = 0; k < count; ++k) {
+          const Covariance covariance = covariance_of(coder, parallel, matrices, choice, k);
+          // A group without lines keeps its number.
+          if (covariance.lines < 2) predictors.push_back(predictors.empty() ? best.predictors[0] : predictors.back());
+          else predictors.push_back(round == kRounds ? fit_predictor(covariance, columns - 1, parallel) : rounded_predictor(covariance, parallel));
+        }
+        bits = deal(predictors, &choice);
+      }
+      bits += entropy_bits(choice, predictors.size());
+      for (const FittedPredictor& p : predictors) bits += p.coefficient_bits;
+      if (bits >= best.bits) continue;
+      best.predictors = std::move(predictors);
+      best.bits = bits;
+      better = true;
+    }
+    if (!better) break;
   }
   return best;
 }
