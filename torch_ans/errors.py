@@ -147,6 +147,18 @@ class TailStateMismatchError(CorruptError):
     """The coder of a tail does not end in its final state."""
 
 
+class MatrixShapeOutOfRangeError(CorruptError):
+    """A matrix stream cuts its symbols into impossible lines."""
+
+
+class ParameterOutOfRangeError(CorruptError):
+    """A number in the header of a matrix stream is out of range."""
+
+
+class ReferenceMissingError(CorruptError):
+    """A matrix stream needs predictors or a matrix that it is not given, or refers to a line that is not there."""
+
+
 # ---- files: the names of docs/CONTAINER.md ----
 
 

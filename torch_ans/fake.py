@@ -147,6 +147,39 @@ def _(streams, scale, exponent, symbol_dtype, out):
     return None
 
 
+# ---- matrices ----
+
+
+@_register("ans::fit_matrix")
+def _(symbols, columns, transposed, predictors, *args, **kwargs):
+    return _bytes(symbols, _dynamic(1)), symbols.new_empty((), dtype=torch.int64)
+
+
+@_register("ans::encode_matrix")
+def _(symbols, header, predictors, reference=None):
+    return _bytes(symbols, _dynamic(1))
+
+
+@_register("ans::decode_matrix")
+def _(stream, numel, symbol_dtype, predictors, reference=None):
+    return stream.new_empty((numel,), dtype=symbol_dtype)
+
+
+@_register("ans::matrix_gram")
+def _(symbols, columns, transposed):
+    return symbols.new_empty((columns + 2, columns), dtype=torch.int64)
+
+
+@_register("ans::fit_predictor")
+def _(grams):
+    return _bytes(grams[0], _dynamic(1)), grams[0].new_empty((2,), dtype=torch.float64)
+
+
+@_register("ans::predictor_gain")
+def _(gram, predictor):
+    return gram.new_empty((), dtype=torch.float64)
+
+
 # ---- many tensors ----
 
 

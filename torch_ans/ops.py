@@ -287,6 +287,97 @@ def decode_streams_dequantize_out(
     return out
 
 
+# ---- matrices: prediction models (BITSTREAM.md, section 9). On the CPU ----
+
+
+class FittedMatrix(NamedTuple):
+    """header uint8 [bytes]: the model of a matrix, for `encode_matrix`. bits: of the stream that it will make, but for what chunks take."""
+
+    header: Tensor
+    bits: int
+
+
+class FittedPredictor(NamedTuple):
+    """predictor uint8 [bytes], for `fit_matrix`; what it saves in the matrices that it was fitted to, in bits, and what its coefficients take."""
+
+    predictor: Tensor
+    gain_bits: float
+    coefficient_bits: float
+
+
+def fit_matrix(
+    symbols: Tensor,
+    columns: int,
+    transposed: bool = False,
+    predictors: Sequence[Tensor] = (),
+    *,
+    own_predictors: bool = False,
+    reference: Tensor | None = None,
+    reference_transposed: bool = False,
+    means: bool = True,
+    levels: int = 0,
+    chunk_symbols: int = DEFAULT_CHUNK_SYMBOLS,
+    sample_lines: int = 4096,
+) -> FittedMatrix:
+    """The best model of symbols (int8 or uint8, of any shape) as lines of `columns` symbols. Line i, column j is element `i * columns + j`, or with
+    `transposed` element `j * lines + i`.
+
+    predictors: of which each line uses the one that suits it (none given: no linear prediction). `own_predictors`: the stream carries them; otherwise
+        `encode_matrix` and `decode_matrix` need them again.
+    reference: symbols of another matrix of the same size and dtype (`reference_transposed` as `transposed`), whose line i may help to predict line i.
+    means: columns have means. levels: how deep lines of this matrix may refer to each other (0: not at all).
+    sample_lines: choices are made on about so many lines; the result is fitted to all."""
+    with translate():
+        header, bits = torch.ops.ans.fit_matrix(
+            symbols, columns, transposed, list(predictors), own_predictors, reference, reference_transposed, means, levels, chunk_symbols, sample_lines
+        )
+    return FittedMatrix(header, int(bits))
+
+
+def encode_matrix(symbols: Tensor, header: Tensor, predictors: Sequence[Tensor] = (), reference: Tensor | None = None) -> Tensor:
+    """The stream (uint8) of symbols under a header of `fit_matrix`, with the predictors (unless the header carries them) and the reference that it was made with."""
+    with translate():
+        return torch.ops.ans.encode_matrix(symbols, header, list(predictors), reference)
+
+
+def decode_matrix(stream: Tensor, numel: int, symbol_dtype: torch.dtype, predictors: Sequence[Tensor] = (), reference: Tensor | None = None) -> Tensor:
+    """Symbols [numel] of a stream of `encode_matrix`, with the same predictors and reference. Raises a CorruptError if the stream is damaged, ReferenceMissingError if it needs what is not given."""
+    with translate():
+        return torch.ops.ans.decode_matrix(stream, numel, symbol_dtype, list(predictors), reference)
+
+
+def stream_predictors(stream: Tensor, numel: int, symbol_dtype: torch.dtype) -> list[Tensor]:
+    """The predictors (uint8) that a matrix stream carries, for other streams that use them too; an empty list for streams of other models. The stream must not need predictors itself."""
+    with translate():
+        return torch.ops.ans.stream_predictors(stream, numel, symbol_dtype)
+
+
+def matrix_gram(symbols: Tensor, columns: int, transposed: bool = False) -> Tensor:
+    """int64 [columns + 2, columns]: exact sums over the lines of a matrix (as of `fit_matrix`). Row k < columns holds the products of column k with every column, the next row the sums
+    of the columns, the last one the number of lines, and zeros."""
+    with translate():
+        return torch.ops.ans.matrix_gram(symbols, columns, transposed)
+
+
+def fit_predictor(grams: Sequence[Tensor]) -> FittedPredictor:
+    """The linear predictor that saves most in all these matrices (results of `matrix_gram`), coefficients paid for. Solved in fp64 in a fixed order."""
+    with translate():
+        predictor, bits = torch.ops.ans.fit_predictor(list(grams))
+    return FittedPredictor(predictor, *bits.tolist())
+
+
+def predictor_gain(gram: Tensor, predictor: Tensor) -> float:
+    """What a predictor saves in a matrix, in bits, by its `matrix_gram`."""
+    with translate():
+        return float(torch.ops.ans.predictor_gain(gram, predictor))
+
+
+def fit_predictors(symbols: Sequence[Tensor], columns: int, transposed: Sequence[bool], most: int) -> list[Tensor]:
+    """Up to `most` predictors for the lines of several matrices, each line using one: groups of lines and their predictors are fitted in turn."""
+    with translate():
+        return torch.ops.ans.fit_predictors(list(symbols), columns, [int(t) for t in transposed], most)
+
+
 class DecodePlan:
     """Decoding many streams again and again, or inside a CUDA graph: everything that the host has to find out is found out here, once.
 

@@ -24,6 +24,7 @@ class Model(IntEnum):
     CONSTANT = 1
     ORDER0_ONE_CHUNK = 2
     ORDER0 = 3
+    MATRIX = 4
 
 
 def _table_begin(prefix: Tensor) -> int:
@@ -57,7 +58,7 @@ def encode_piece(symbols: Tensor, prefix: Tensor, chunk_symbols: int) -> ops.Enc
 def assemble_stream(prefix: Tensor, pieces: Sequence[ops.Encoded]) -> list[Tensor]:
     """The parts (uint8 tensors, to be written one after another) of the stream with this prefix and these pieces."""
     parts = [prefix]
-    if stream_model(prefix) >= Model.ORDER0_ONE_CHUNK:
+    if stream_model(prefix) in (Model.ORDER0_ONE_CHUNK, Model.ORDER0):
         parts.append(ops.pack_directory(torch.cat([piece.directory for piece in pieces])))
     return parts + [piece.payload for piece in pieces if piece.payload.numel()]
 

@@ -5,7 +5,7 @@
 namespace ans::format {
 
 // Section 1: the first byte of a stream.
-enum class Model : uint8_t { kRaw = 0, kConstant = 1, kOrder0OneChunk = 2, kOrder0 = 3 };
+enum class Model : uint8_t { kRaw = 0, kConstant = 1, kOrder0OneChunk = 2, kOrder0 = 3, kMatrix = 4 };
 
 enum class SymbolType : uint8_t { kI8, kU8, kI16 };
 constexpr int symbol_bytes(SymbolType type) { return type == SymbolType::kI16 ? 2 : 1; }

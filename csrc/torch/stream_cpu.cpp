@@ -9,6 +9,7 @@
 #include "core/histogram.h"
 #include "core/normalize.h"
 #include "torch/coder_cpu.h"
+#include "torch/matrix_stream.h"
 #include "torch/stream_parts.h"
 
 namespace ans::ops {
@@ -98,6 +99,17 @@ void copy_weights(const StreamInput& stream, const core::WeightTarget& target) {
   for (int64_t begin = 0; begin < stream.numel; begin += target.columns) target.write(row.data(), begin, begin + target.columns);
 }
 
+// A matrix stream, to symbols or weights.
+void decode_matrix(const char* op, const StreamInput& stream, const core::WeightTarget* target, uint8_t* out) {
+  core::ByteBuffer symbols;
+  if (target != nullptr) {
+    symbols.reserve(stream.numel);
+    out = symbols.data();
+  }
+  decode_matrix_stream(op, stream.which, stream.data(), stream.bytes.numel(), stream.numel, stream.type, {}, {}, out);
+  if (target != nullptr) target->write(out, 0, stream.numel);
+}
+
 // Decodes many streams at once, to the symbols at outs[i] or, if there are destinations, to weights.
 void decode_all(const char* op, const std::vector<StreamInput>& streams, const std::vector<uint8_t*>& outs, const std::vector<WeightDestination>& destinations) {
   struct Coded {
@@ -113,7 +125,9 @@ void decode_all(const char* op, const std::vector<StreamInput>& streams, const s
   for (size_t i = 0; i < streams.size(); ++i) {
     const StreamInput& s = streams[i];
     const core::WeightTarget* target = destinations.empty() ? nullptr : &destinations[i].target;
-    if (s.parts.model != format::Model::kRaw && s.parts.model != format::Model::kConstant) {
+    if (s.parts.model == format::Model::kMatrix) {
+      decode_matrix(op, s, target, target == nullptr ? outs[i] : nullptr);
+    } else if (s.parts.model != format::Model::kRaw && s.parts.model != format::Model::kConstant) {
       Chunks chunks(op, s.data() + s.parts.payload_begin, s.bytes.numel() - s.parts.payload_begin, s.parts.entries, s.numel, s.parts.chunk_symbols);
       coded.push_back({i, prepare_table(backend, s.parts.table, s.type), std::move(chunks), target, target == nullptr ? outs[i] : nullptr});
     } else if (s.numel > 0) {

@@ -92,6 +92,7 @@ std::vector<DeviceStream> open_streams(const char* op, const std::vector<Tensor>
   auto take_apart = [&](size_t i, const uint8_t* header) {
     DeviceStream& s = streams[i];
     s.parts.emplace(op, s.which, header, s.bytes.numel(), s.numel, s.type);
+    ANS_CHECK_ARGUMENT(s.parts->model != format::Model::kMatrix, op, s.which, "matrix streams are decoded on the CPU");
     if (s.parts->model == format::Model::kConstant) std::memcpy(&s.constant, header + 1, size_t(format::symbol_bytes(s.type)));
   };
   for (size_t i = 0; i < sources.size(); ++i) {

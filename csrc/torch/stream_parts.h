@@ -66,7 +66,7 @@ struct StreamParts {
     auto require = [&](bool condition, core::Status status, const char* why) { check(condition ? core::Status::kOk : status, why); };
     ANS_CHECK_ARGUMENT(numel >= 0, op, "numel is negative");
     require(size >= 1, core::Status::kStreamTruncated, "the stream is empty");
-    require(p[0] <= uint8_t(format::Model::kOrder0), core::Status::kUnknownModel, "the stream has a model that this version does not know");
+    require(p[0] <= uint8_t(format::Model::kMatrix), core::Status::kUnknownModel, "the stream has a model that this version does not know");
     model = format::Model(p[0]);
     if (model == format::Model::kRaw) {
       require(numel <= (std::numeric_limits<int64_t>::max() - 1) / width && size - 1 == numel * width, core::Status::kBodySizeMismatch, "a raw stream has another size than its symbols");
@@ -77,6 +77,7 @@ struct StreamParts {
       require(size - 1 == width, core::Status::kBodySizeMismatch, "a constant stream holds one symbol");
       return;
     }
+    if (model == format::Model::kMatrix) return;  // matrix_stream.h reads the rest
     int64_t at = 1;
     bool more = model == format::Model::kOrder0;
     if (!more) chunk_symbols = numel;

@@ -139,7 +139,7 @@ Status decode(const core::MatrixCoder& coder, const Example& e, const Coded& cod
   const core::ContextDecodeTables contexts = core::make_context_decode_tables(e.model);
   core::MatrixBand band(tables);
   for (int64_t c = 0; c < order.chunks(); ++c) {
-    const core::MatrixDecodeJob job{&lines, &tables.rows(order.chunk_part[size_t(c)]), &contexts, order.chunk_begin[size_t(c)], order.chunk_lines(c), coded.chunks[size_t(c)].data(), coded.entries[size_t(c)], e.model.raw_bits,
+    const core::MatrixDecodeJob job{&lines, &tables.rows(order.chunk_part[size_t(c)]), contexts.slots(), order.chunk_begin[size_t(c)], order.chunk_lines(c), coded.chunks[size_t(c)].data(), coded.entries[size_t(c)], e.model.raw_bits,
                                     e.model.raw_min};
     if (const Status s = coder.decode_chunk(job, &band); s != Status::kOk) return s;
   }

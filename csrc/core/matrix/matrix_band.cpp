@@ -34,6 +34,19 @@ void MatrixBand::add_reference(const MatrixLines& lines, const uint8_t* line, in
   }
 }
 
+int64_t MatrixLines::line_at(int64_t position) const { return order == nullptr ? position : order[position]; }
+uint8_t* MatrixLines::line(int64_t i) const { return symbols + i * columns; }
+int32_t MatrixLines::value(uint8_t symbol) const { return is_signed ? int8_t(symbol) : symbol; }
+
+MatrixBand::View MatrixBand::view() { return {width_, start_, rest_, has_references_ ? references_.data() : nullptr, symbols_.data(), pairs_.data()}; }
+
+const uint8_t* MatrixBand::copy_of(const uint8_t* bytes, int64_t size, int64_t slack) {
+  copy_.resize(size_t(size + slack));
+  std::copy_n(bytes, size, copy_.data());
+  std::fill_n(copy_.data() + size, slack, uint8_t(0));
+  return copy_.data();
+}
+
 void MatrixBand::load(const MatrixLines& lines) {
   if (width_ < format::kLanes) std::fill(symbols_.begin(), symbols_.end(), uint8_t(0));
   for (int lane = 0; lane < width_; ++lane) {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/host_device.h"
 #include "core/matrix/matrix_model.h"
 #include "core/matrix/matrix_tables.h"
 
@@ -20,9 +21,9 @@ struct MatrixLines {
   const int32_t* factor;    // or null
   const int32_t* reference;
 
-  int64_t line_at(int64_t position) const { return order == nullptr ? position : order[position]; }
-  uint8_t* line(int64_t i) const { return symbols + i * columns; }
-  int32_t value(uint8_t symbol) const { return is_signed ? int8_t(symbol) : symbol; }
+  int64_t line_at(int64_t position) const;
+  uint8_t* line(int64_t i) const;
+  int32_t value(uint8_t symbol) const;
 };
 
 class MatrixBand {
@@ -35,12 +36,18 @@ class MatrixBand {
   void load(const MatrixLines& lines);
   void save(const MatrixLines& lines) const;
 
-  int width() const { return width_; }
-  const uint32_t* start() const { return start_; }
-  const uint32_t* rest() const { return rest_; }
-  const int16_t* references() const { return has_references_ ? references_.data() : nullptr; }
-  uint8_t* symbols() { return symbols_.data(); }  // [columns][32]
-  uint32_t* pairs() { return pairs_.data(); }
+  // What lanes start from; the arrays belong to this band until it is opened again. What compiled backends see are plain addresses: functions in this header would be compiled by
+  // several of them.
+  struct View {
+    int width;
+    const uint32_t *start, *rest;  // [32]
+    const int16_t* references;     // [columns][32], eighths; or null
+    uint8_t* symbols;              // [columns][32]
+    uint32_t* pairs;
+  };
+  View view();
+  // A copy of a chunk, with `slack` zeros behind it.
+  const uint8_t* copy_of(const uint8_t* bytes, int64_t size, int64_t slack);
 
  private:
   void add_reference(const MatrixLines& lines, const uint8_t* line, int32_t factor, int lane);
@@ -52,18 +59,19 @@ class MatrixBand {
   std::vector<int16_t> references_;  // [columns][32], eighths
   std::vector<uint8_t> symbols_;
   std::vector<uint32_t> pairs_;
+  std::vector<uint8_t> copy_;
 };
 
 // Where symbols lie in a chunk: band after band, column after column, line after line.
 struct ChunkShape {
   int64_t lines, columns;
 
-  int64_t symbols() const { return lines * columns; }
-  int64_t bands() const { return (lines + format::kLanes - 1) / format::kLanes; }
-  int64_t rows() const { return bands() * columns; }
-  int band_width(int64_t band) const { return int(lines - band * format::kLanes < format::kLanes ? lines - band * format::kLanes : format::kLanes); }
+  ANS_HD int64_t symbols() const { return lines * columns; }
+  ANS_HD int64_t bands() const { return (lines + format::kLanes - 1) / format::kLanes; }
+  ANS_HD int64_t rows() const { return bands() * columns; }
+  ANS_HD int band_width(int64_t band) const { return int(lines - band * format::kLanes < format::kLanes ? lines - band * format::kLanes : format::kLanes); }
   // Row and lane of a symbol, as row * 32 + lane.
-  int64_t place(int64_t symbol) const {
+  ANS_HD int64_t place(int64_t symbol) const {
     const int64_t full = lines / format::kLanes * format::kLanes * columns, width = lines % format::kLanes;
     if (symbol < full) return symbol;
     return full + (symbol - full) / width * format::kLanes + (symbol - full) % width;

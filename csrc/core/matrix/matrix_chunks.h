@@ -1,7 +1,6 @@
 // Chunks of matrix streams over a vector of csrc/cpu: compiled once per target.
 #pragma once
 #include <cstring>
-#include <vector>
 
 #include "core/matrix/matrix_lanes.h"
 #include "core/raw_values.h"
@@ -19,15 +18,14 @@ ANS_INLINE typename V::U32 wrapped(const typename V::U32& v, bool is_signed) {
 class ContextTail {
  public:
   template <class Pieces>
-  Status start(const Pieces& pieces) {
+  ANS_INLINE Status start(const Pieces& pieces) {
     TailBits<Pieces> bits(pieces);
-    int words = 0;
-    if (const Status s = bits.start(&y_, &words); s != Status::kOk) return s;
-    for (int i = 0; i < words; ++i) words_.push_back(uint16_t(bits.take(format::kWordBits)));
+    if (const Status s = bits.start(&y_, &words_); s != Status::kOk) return s;
+    for (int i = 0; i < words_; ++i) word_[i] = uint16_t(bits.take(format::kWordBits));
     return Status::kOk;
   }
   // residual + 128, or -1 - raw value.
-  int32_t next(const ContextSteps& tables, uint32_t context, int raw_bits) {
+  ANS_INLINE int32_t next(const ContextSteps& tables, uint32_t context, int raw_bits) {
     const int position_bits = format::kProbBits - tables.bucket_bits;
     const uint32_t slot = y_ % format::kSlots, position = slot & ((1u << position_bits) - 1), place = (context << tables.bucket_bits) + (slot >> position_bits);
     const uint32_t entry = tables.step[2 * place + uint32_t(position >= tables.divider[place])];
@@ -39,16 +37,16 @@ class ContextTail {
     refill();
     return -1 - raw;
   }
-  bool at_end() const { return y_ == 1 && next_ == words_.size(); }
+  ANS_INLINE bool at_end() const { return y_ == 1 && next_ == words_; }
 
  private:
-  void refill() {
-    if (y_ >= format::kStateLowerBound || next_ == words_.size()) return;
-    y_ = y_ << format::kWordBits | words_[next_++];
+  ANS_INLINE void refill() {
+    if (y_ >= format::kStateLowerBound || next_ == words_) return;
+    y_ = y_ << format::kWordBits | word_[next_++];
   }
   uint32_t y_ = 0;
-  size_t next_ = 0;
-  std::vector<uint16_t> words_;
+  int next_ = 0, words_ = 0;
+  uint16_t word_[format::max_chunk_words(format::kMaxTail)];
 };
 
 template <class V>
@@ -57,35 +55,35 @@ Status decode_matrix_chunk(const MatrixDecodeJob& job, MatrixBand* band) {
   const MatrixLines& lines = *job.lines;
   const MatrixRows& rows = *job.rows;
   const ChunkShape shape{job.count, rows.columns};
-  const ContextSteps steps{job.tables->divider.data(), job.tables->step.data(), 31 - __builtin_clz(unsigned(job.tables->buckets))};
+  const ContextSteps steps{job.tables.divider, job.tables.step, 31 - __builtin_clz(unsigned(job.tables.buckets))};
   int64_t main = shape.symbols() - job.entry.tail;
   const bool wide = main > 0;
 
   // Rows know no bounds: they run on a copy, behind which there are zeros for more than a row and what a backend may load.
   const int64_t size = 2 * int64_t(job.entry.words), state_bytes = wide ? 2 * format::kStateWords : 0;
   constexpr int64_t kSlack = 192;
-  std::vector<uint8_t> copy(size_t(size + kSlack));
-  std::memcpy(copy.data(), job.bytes, size_t(size));
-  const uint8_t *words = copy.data() + state_bytes, *const end = copy.data() + size;
+  const uint8_t* const copy = band->copy_of(job.bytes, size, kSlack);
+  const uint8_t *words = copy + state_bytes, *const end = copy + size;
   alignas(64) uint32_t state[format::kLanes], row[format::kLanes], contexts[format::kLanes], bases[format::kLanes];
   ContextTail tail;
   RawReader raws;
   U32 x = V::set1(0);
   if (wide) {
-    std::memcpy(state, copy.data(), sizeof state);
+    std::memcpy(state, copy, sizeof state);
     for (uint32_t s : state)
       if (s < format::kStateLowerBound) return Status::kStateOutOfRange;
     x = V::load(state);
     raws = RawReader(words, end, job.raw_bits);
-  } else if (const Status s = tail.start(WordPieces{copy.data(), job.entry.words}); s != Status::kOk) {
+  } else if (const Status s = tail.start(WordPieces{copy, job.entry.words}); s != Status::kOk) {
     return s;
   }
 
-  MatrixLanes<V> lanes(rows, band->pairs());
+  MatrixLanes<V> lanes(rows, band->view().pairs);
   for (int64_t b = 0; b < shape.bands(); ++b) {
     const int width = shape.band_width(b);
     band->open(lines, job.position + b * format::kLanes, width);
-    lanes.begin(V::load(band->start()), V::load(band->rest()), band->references());
+    const MatrixBand::View view = band->view();
+    lanes.begin(V::load(view.start), V::load(view.rest), view.references);
     for (int64_t j = 0; j < rows.columns; ++j) {
       const U32 context = lanes.context(j), base = lanes.base();
       U32 symbol = V::set1(0);
@@ -126,7 +124,7 @@ Status decode_matrix_chunk(const MatrixDecodeJob& job, MatrixBand* band) {
       }
       symbol = wrapped<V>(symbol, lines.is_signed);
       lanes.learn(j, symbol);
-      V::store_low(band->symbols() + j * format::kLanes, symbol);
+      V::store_low(view.symbols + j * format::kLanes, symbol);
     }
     band->save(lines);
   }
@@ -137,14 +135,15 @@ template <class V>
 void find_matrix_places(const MatrixLines& lines, const MatrixRows& rows, int64_t position, int64_t count, MatrixBand* band, Place* places) {
   using U32 = typename V::U32;
   const ChunkShape shape{count, rows.columns};
-  MatrixLanes<V> lanes(rows, band->pairs());
+  MatrixLanes<V> lanes(rows, band->view().pairs);
   for (int64_t b = 0; b < shape.bands(); ++b) {
     band->open(lines, position + b * format::kLanes, shape.band_width(b));
     band->load(lines);
-    lanes.begin(V::load(band->start()), V::load(band->rest()), band->references());
+    const MatrixBand::View view = band->view();
+    lanes.begin(V::load(view.start), V::load(view.rest), view.references);
     for (int64_t j = 0; j < rows.columns; ++j, places += format::kLanes) {
       const U32 context = lanes.context(j);
-      const uint8_t* row = band->symbols() + j * format::kLanes;
+      const uint8_t* row = view.symbols + j * format::kLanes;
       const U32 symbol = lines.is_signed ? V::load_i8(row) : V::load_u8(row);
       const U32 residual = V::add(V::sub(symbol, lanes.base()), V::set1(kResidualBias));
       V::store(places, V::or_(V::template shl<8>(context), V::min_signed(V::max_signed(residual, V::set1(0)), V::set1(kPlacesPerContext - 1))));
@@ -156,17 +155,18 @@ void find_matrix_places(const MatrixLines& lines, const MatrixRows& rows, int64_
 template <class V>
 void find_matrix_predictions(const MatrixLines& lines, const MatrixRows& rows, int64_t position, int64_t count, MatrixBand* band, int16_t* predictions) {
   const ChunkShape shape{count, rows.columns};
-  MatrixLanes<V> lanes(rows, band->pairs());
+  MatrixLanes<V> lanes(rows, band->view().pairs);
   alignas(64) uint32_t row[format::kLanes];
   for (int64_t b = 0; b < shape.bands(); ++b, predictions += format::kLanes * rows.columns) {
     band->open(lines, position + b * format::kLanes, shape.band_width(b));
     band->load(lines);
-    lanes.begin(V::load(band->start()), V::load(band->rest()), band->references());
+    const MatrixBand::View view = band->view();
+    lanes.begin(V::load(view.start), V::load(view.rest), view.references);
     for (int64_t j = 0; j < rows.columns; ++j) {
       (void)lanes.context(j);
       V::store(row, lanes.prediction());
-      for (int lane = 0; lane < band->width(); ++lane) predictions[lane * rows.columns + j] = int16_t(row[lane]);
-      const uint8_t* symbols = band->symbols() + j * format::kLanes;
+      for (int lane = 0; lane < view.width; ++lane) predictions[lane * rows.columns + j] = int16_t(row[lane]);
+      const uint8_t* symbols = view.symbols + j * format::kLanes;
       lanes.learn(j, lines.is_signed ? V::load_i8(symbols) : V::load_u8(symbols));
     }
   }

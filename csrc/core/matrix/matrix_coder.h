@@ -18,7 +18,7 @@ constexpr int kDotRows = 8;
 struct MatrixDecodeJob {
   const MatrixLines* lines;
   const MatrixRows* rows;   // of the chunk's part
-  const ContextDecodeTables* tables;
+  ContextSlots tables;
   int64_t position, count;  // lines of the chunk, in the order of lines
   const uint8_t* bytes;     // 2 * entry.words of them
   ChunkEntry entry;         // has passed check_chunk()

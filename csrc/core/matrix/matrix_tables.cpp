@@ -86,6 +86,8 @@ int64_t MatrixTables::max_pairs() const {
   return most;
 }
 
+ContextSlots ContextDecodeTables::slots() const { return {divider.data(), step.data(), buckets}; }
+
 ContextDecodeTables make_context_decode_tables(const MatrixModel& m) {
   ContextDecodeTables t;
   t.buckets = m.buckets;

@@ -31,11 +31,19 @@ struct MatrixRows {
   const int32_t* mean;           // [columns] or null
 };
 
+struct ContextSlots {  // as plain addresses
+  const uint8_t* divider;
+  const uint32_t* step;
+  int buckets;
+};
+
 // How a context's symbols are coded: contexts are class * phases + phase.
 struct ContextDecodeTables {
   std::vector<uint8_t> divider;  // [contexts][buckets]
   std::vector<uint32_t> step;    // [contexts][2 * buckets]: freq << 20 | bias of position 0 << 8 | residual + 128; 0 instead of a residual: escaped. As DecodeTable's
   int buckets = 64;
+
+  ContextSlots slots() const;
 };
 
 // [contexts] tables, and what index a residual has in each.

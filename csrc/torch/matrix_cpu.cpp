@@ -1,0 +1,293 @@
+// Operators of the prediction models: fitting, encoding and decoding matrices.
+#include <torch/csrc/stable/library.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <tuple>
+
+#include "core/byte_buffer.h"
+#include "core/matrix/fit.h"
+#include "core/matrix/matrix_encoder.h"
+#include "core/matrix/predictor_fit.h"
+#include "core/matrix/predictor_sets.h"
+#include "torch/matrix_stream.h"
+#include "torch/stream_parts.h"
+
+namespace ans::ops {
+namespace {
+
+using core::Status;
+using format::SymbolType;
+
+void in_threads(int64_t n, const std::function<void(int64_t, int64_t)>& work) {
+  (void)parallel_ranges(n, 1, [&](int64_t begin, int64_t end) {
+    work(begin, end);
+    return Status::kOk;
+  });
+}
+
+SymbolType matrix_type(const char* op, const Tensor& symbols) {
+  ANS_CHECK_ARGUMENT(symbols.scalar_type() == ScalarType::Char || symbols.scalar_type() == ScalarType::Byte, op, "symbols of a matrix are int8 or uint8");
+  ANS_CHECK_ARGUMENT(symbols.is_cpu(), op, "symbols of a matrix are on the CPU");
+  return symbol_type(op, symbols.scalar_type());
+}
+
+// Symbols in one view, line after line.
+class View {
+ public:
+  View(const char* op, const Tensor& symbols, int64_t columns, bool transposed) : type_(matrix_type(op, symbols)), source_(torch::stable::contiguous(symbols)), columns_(columns) {
+    const int64_t numel = source_.numel();
+    ANS_CHECK_ARGUMENT(columns >= core::kMinColumns && columns <= core::kMaxColumns && numel > 0 && numel % columns == 0 && numel / columns <= core::kMaxLines, op, numel,
+                       " symbols are no matrix of ", columns, " columns");
+    lines_ = numel / columns;
+    data_ = static_cast<const uint8_t*>(source_.const_data_ptr());
+    if (!transposed) return;
+    copy_.reserve(numel);
+    transpose_bytes(data_, columns, lines_, copy_.data());
+    data_ = copy_.data();
+  }
+  core::LineSet lines() const { return {data_, type_, lines_, columns_}; }
+
+ private:
+  SymbolType type_;
+  Tensor source_;
+  core::ByteBuffer copy_;
+  const uint8_t* data_;
+  int64_t lines_, columns_;
+};
+
+// Of the size and dtype of `symbols`.
+std::optional<Tensor> checked_reference(const char* op, const std::optional<Tensor>& reference, int64_t numel, ScalarType dtype) {
+  if (!reference.has_value()) return std::nullopt;
+  ANS_CHECK_ARGUMENT(reference->is_cpu() && reference->scalar_type() == dtype && reference->numel() == numel, op, "reference is not a tensor on the CPU with as many symbols of the same dtype");
+  return torch::stable::contiguous(*reference);
+}
+
+Tensor bytes_tensor(const Tensor& like, const std::vector<uint8_t>& bytes) {
+  Tensor out = torch::stable::new_empty(like, {int64_t(bytes.size())}, ScalarType::Byte);
+  if (!bytes.empty()) std::memcpy(out.mutable_data_ptr(), bytes.data(), bytes.size());
+  return out;
+}
+
+Tensor encode_matrix_cpu(const Tensor& symbols, const Tensor& header, std::vector<Tensor> predictors, std::optional<Tensor> reference) {
+  constexpr const char* kOp = "encode_matrix";
+  const SymbolType type = matrix_type(kOp, symbols);
+  check_bytes(kOp, "header", header);
+  const Tensor head = torch::stable::contiguous(header);
+  const uint8_t* head_bytes = static_cast<const uint8_t*>(head.const_data_ptr());
+  const int64_t numel = symbols.numel();
+  core::MatrixModel model;
+  core::LineOrder order;
+  int64_t consumed = 0;
+  check_status(kOp, core::read_matrix_model(head_bytes, head.numel(), numel, type, parse_predictors(kOp, predictors), &model, &consumed), "bad header");
+  ANS_CHECK_ARGUMENT(consumed == head.numel(), kOp, "bytes follow the header");
+  check_status(kOp, core::make_line_order(model, &order), "bad references of lines");
+  const View view(kOp, symbols, model.columns, model.transposed);
+  const std::optional<Tensor> other = checked_reference(kOp, reference, numel, symbols.scalar_type());
+  ANS_CHECK_ARGUMENT(!model.has_given_reference || other.has_value(), kOp, "the header needs a reference");
+  std::optional<View> given;
+  if (model.has_given_reference) given.emplace(kOp, *other, model.columns, model.given_transposed);
+
+  const core::MatrixTables tables(model, type);
+  core::MatrixLines lines{};
+  lines.columns = model.columns;
+  lines.start = tables.start();
+  lines.order = order.line.empty() ? nullptr : order.line.data();
+  lines.symbols = const_cast<uint8_t*>(view.lines().symbols);  // only read
+  lines.is_signed = type != SymbolType::kU8;
+  if (given.has_value()) lines.given = given->lines().symbols, lines.given_factor = model.given_factor.data();
+  if (!model.factor.empty()) lines.factor = model.factor.data(), lines.reference = model.reference.data();
+
+  const core::MatrixCoder& coder = cpu::backend().matrices;
+  const std::vector<uint8_t> used(size_t(model.contexts()), 1);
+  const core::ContextEncodeTables contexts = core::make_context_encode_tables(model, type, used.data());
+  std::vector<core::EncodedChunk> chunks(size_t(order.chunks()));
+  const Status status = parallel_ranges(order.chunks(), 1, [&](int64_t begin, int64_t end) {
+    const auto encoder = std::make_unique<core::MatrixEncoder>(coder, lines, tables, contexts, model.raw_bits, model.raw_min);
+    for (int64_t c = begin; c < end; ++c) {
+      const size_t i = size_t(c);
+      if (const Status s = encoder->encode(order.chunk_part[i], order.chunk_begin[i], order.chunk_lines(c), &chunks[i]); s != Status::kOk) return s;
+    }
+    return Status::kOk;
+  });
+  check_status(kOp, status, "a symbol is none that the header knows");
+  std::vector<core::ChunkEntry> entries;
+  int64_t payload = 0;
+  for (const core::EncodedChunk& c : chunks) {
+    entries.push_back(c.entry);
+    payload += c.bytes();
+  }
+  const std::vector<uint8_t> directory = core::write_directory(entries.data(), int64_t(entries.size()));
+  Tensor out = host_result(symbols, {1 + head.numel() + int64_t(directory.size()) + payload}, ScalarType::Byte);
+  uint8_t* to = static_cast<uint8_t*>(out.mutable_data_ptr());
+  *to++ = uint8_t(format::Model::kMatrix);
+  to = std::copy_n(head_bytes, head.numel(), to);
+  to = std::copy(directory.begin(), directory.end(), to);
+  for (const core::EncodedChunk& c : chunks) to = std::copy_n(c.begin(), c.bytes(), to);
+  return out;
+}
+
+Tensor decode_matrix_cpu(const Tensor& stream, int64_t numel, ScalarType symbol_dtype, std::vector<Tensor> predictors, std::optional<Tensor> reference) {
+  constexpr const char* kOp = "decode_matrix";
+  check_bytes(kOp, "stream", stream);
+  const SymbolType type = symbol_type(kOp, symbol_dtype);
+  const Tensor bytes = torch::stable::contiguous(stream);
+  const uint8_t* data = static_cast<const uint8_t*>(bytes.const_data_ptr());
+  const StreamParts parts(kOp, "", data, bytes.numel(), numel, type);
+  ANS_CHECK_ARGUMENT(parts.model == format::Model::kMatrix, kOp, "the stream is none of a matrix");
+  const core::PredictorList list = parse_predictors(kOp, predictors);
+  const std::optional<Tensor> other = checked_reference(kOp, reference, numel, symbol_dtype);
+  Tensor symbols = host_result(stream, {numel}, symbol_dtype);
+  decode_matrix_stream(kOp, "", data, bytes.numel(), numel, type, list, {other.has_value() ? static_cast<const uint8_t*>(other->const_data_ptr()) : nullptr},
+                       static_cast<uint8_t*>(symbols.mutable_data_ptr()));
+  return symbols;
+}
+
+// The predictors that a stream carries; none if it is no matrix.
+std::vector<Tensor> stream_predictors_cpu(const Tensor& stream, int64_t numel, ScalarType symbol_dtype) {
+  constexpr const char* kOp = "stream_predictors";
+  check_bytes(kOp, "stream", stream);
+  const SymbolType type = symbol_type(kOp, symbol_dtype);
+  const Tensor bytes = torch::stable::contiguous(stream);
+  const uint8_t* data = static_cast<const uint8_t*>(bytes.const_data_ptr());
+  std::vector<Tensor> result;
+  if (StreamParts(kOp, "", data, bytes.numel(), numel, type).model != format::Model::kMatrix) return result;
+  core::MatrixModel model;
+  int64_t consumed = 0;
+  check_status(kOp, core::read_matrix_model(data + 1, bytes.numel() - 1, numel, type, {}, &model, &consumed), "bad header of a matrix that carries predictors for others");
+  for (const auto& p : model.own) result.push_back(bytes_tensor(stream, core::write_predictor(*p)));
+  return result;
+}
+
+std::tuple<Tensor, Tensor> fit_matrix_cpu(const Tensor& symbols, int64_t columns, bool transposed, std::vector<Tensor> predictors, bool own_predictors, std::optional<Tensor> reference,
+                                          bool reference_transposed, bool means, int64_t levels, int64_t chunk_symbols, int64_t sample_lines) {
+  constexpr const char* kOp = "fit_matrix";
+  check_chunk_symbols(kOp, chunk_symbols);
+  ANS_CHECK_ARGUMENT(levels >= 0 && levels <= core::kMaxLevel, kOp, "levels is ", levels, ", not in 0 ... ", core::kMaxLevel);
+  ANS_CHECK_ARGUMENT(int64_t(predictors.size()) <= core::kMaxPredictors, kOp, "there are more than ", core::kMaxPredictors, " predictors");
+  const View view(kOp, symbols, columns, transposed);
+  const std::optional<Tensor> other = checked_reference(kOp, reference, symbols.numel(), symbols.scalar_type());
+  std::optional<View> given;
+  if (other.has_value()) given.emplace(kOp, *other, columns, reference_transposed);
+  core::FitInput input{};
+  input.lines = view.lines();
+  input.transposed = transposed;
+  if (given.has_value()) input.given = given->lines().symbols;
+  input.given_transposed = reference_transposed;
+  input.predictors = parse_predictors(kOp, predictors);
+  input.own = own_predictors;
+  for (const auto& p : input.predictors) ANS_CHECK_ARGUMENT(columns % p->period == 0, kOp, "a predictor has a period of ", p->period, ", which does not divide ", columns, " columns");
+  core::FitOptions options;
+  const int64_t chunk_lines = chunk_symbols / columns;
+  options.chunk_lines = std::max<int64_t>(1, chunk_lines >= format::kLanes ? chunk_lines / format::kLanes * format::kLanes : chunk_lines);
+  options.means = means;
+  options.nearest = levels > 0;
+  options.depth = int(levels);
+  options.sample_lines = sample_lines;
+  const core::FitResult fit = core::fit_matrix(cpu::backend().matrices, in_threads, input, options);
+  const std::vector<uint8_t> header = core::write_matrix_model(fit.model);
+  Tensor bits = torch::stable::new_empty(symbols, {}, ScalarType::Long);
+  *bits.mutable_data_ptr<int64_t>() = int64_t(fit.symbol_bits) + 8 * int64_t(header.size());
+  return {bytes_tensor(symbols, header), bits};
+}
+
+// int64 [columns + 2, columns]: products, sums, and the number of lines in front of the last row.
+Tensor matrix_gram_cpu(const Tensor& symbols, int64_t columns, bool transposed) {
+  constexpr const char* kOp = "matrix_gram";
+  ANS_CHECK_ARGUMENT(columns <= core::kMaxPeriod, kOp, columns, " columns are more than a predictor can have");
+  const View view(kOp, symbols, columns, transposed);
+  core::Gram gram;
+  gram.columns = columns;
+  core::add_to_gram(cpu::backend().matrices, in_threads, view.lines().symbols, view.lines().type != SymbolType::kU8, view.lines().lines, columns, &gram);
+  Tensor out = torch::stable::new_empty(symbols, {columns + 2, columns}, ScalarType::Long);
+  int64_t* to = out.mutable_data_ptr<int64_t>();
+  to = std::copy(gram.product.begin(), gram.product.end(), to);
+  to = std::copy(gram.sum.begin(), gram.sum.end(), to);
+  std::fill_n(to, columns, int64_t{0});
+  *to = gram.lines;
+  return out;
+}
+
+core::Gram parse_gram(const char* op, const Tensor& tensor) {
+  ANS_CHECK_ARGUMENT(tensor.is_cpu() && tensor.scalar_type() == ScalarType::Long && tensor.dim() == 2 && tensor.size(1) >= 2 && tensor.size(0) == tensor.size(1) + 2, op,
+                     "a gram is what matrix_gram returns");
+  const Tensor source = torch::stable::contiguous(tensor);
+  const int64_t* from = source.const_data_ptr<int64_t>();
+  core::Gram gram;
+  gram.columns = tensor.size(1);
+  gram.product.assign(from, from + gram.columns * gram.columns);
+  gram.sum.assign(from + gram.columns * gram.columns, from + gram.columns * (gram.columns + 1));
+  gram.lines = from[gram.columns * (gram.columns + 1)];
+  ANS_CHECK_ARGUMENT(gram.lines >= 1, op, "a gram of no lines");
+  return gram;
+}
+
+core::Covariance covariance_of(const char* op, const std::vector<Tensor>& grams) {
+  ANS_CHECK_ARGUMENT(!grams.empty(), op, "there are no grams");
+  core::Covariance covariance(parse_gram(op, grams[0]).columns);
+  for (const Tensor& t : grams) {
+    const core::Gram gram = parse_gram(op, t);
+    ANS_CHECK_ARGUMENT(gram.columns == covariance.columns, op, "grams of ", covariance.columns, " and of ", gram.columns, " columns");
+    covariance.add(gram);
+  }
+  return covariance;
+}
+
+std::tuple<Tensor, Tensor> fit_predictor_cpu(std::vector<Tensor> grams) {
+  constexpr const char* kOp = "fit_predictor";
+  const core::Covariance covariance = covariance_of(kOp, grams);
+  core::FittedPredictor fitted;
+  if (covariance.lines > 0) {
+    fitted = core::fit_predictor(covariance, covariance.columns - 1, in_threads);
+  } else {  // constant columns
+    fitted.predictor.period = covariance.columns;
+    fitted.predictor.window = 1;
+    fitted.predictor.coefficients.assign(size_t(covariance.columns - 1), 0);
+  }
+  Tensor bits = torch::stable::new_empty(grams[0], {2}, ScalarType::Double);
+  bits.mutable_data_ptr<double>()[0] = fitted.gain_bits;
+  bits.mutable_data_ptr<double>()[1] = fitted.coefficient_bits;
+  return {bytes_tensor(grams[0], core::write_predictor(fitted.predictor)), bits};
+}
+
+Tensor predictor_gain_cpu(const Tensor& gram, const Tensor& predictor) {
+  constexpr const char* kOp = "predictor_gain";
+  const core::Covariance covariance = covariance_of(kOp, {gram});
+  const core::PredictorList list = parse_predictors(kOp, {predictor});
+  ANS_CHECK_ARGUMENT(list[0]->period == covariance.columns, kOp, "the predictor has a period of ", list[0]->period, ", the gram ", covariance.columns, " columns");
+  Tensor bits = torch::stable::new_empty(gram, {}, ScalarType::Double);
+  *bits.mutable_data_ptr<double>() = covariance.lines > 0 ? core::predictor_gain(covariance, *list[0]) : 0;
+  return bits;
+}
+
+std::vector<Tensor> fit_predictors_cpu(std::vector<Tensor> symbols, int64_t columns, std::vector<int64_t> transposed, int64_t most) {
+  constexpr const char* kOp = "fit_predictors";
+  ANS_CHECK_ARGUMENT(!symbols.empty() && symbols.size() == transposed.size(), kOp, symbols.size(), " tensors and ", transposed.size(), " flags");
+  ANS_CHECK_ARGUMENT(most >= 1 && most <= core::kMaxParts, kOp, "most is ", most, ", not in 1 ... ", core::kMaxParts);
+  ANS_CHECK_ARGUMENT(columns <= core::kMaxPeriod, kOp, columns, " columns are more than a predictor can have");
+  std::vector<std::unique_ptr<View>> views;
+  std::vector<core::LineSet> sets;
+  for (size_t i = 0; i < symbols.size(); ++i) {
+    views.push_back(std::make_unique<View>(kOp, symbols[i], columns, transposed[i] != 0));
+    sets.push_back(views.back()->lines());
+  }
+  std::vector<Tensor> result;
+  for (const core::FittedPredictor& p : core::fit_predictor_set(cpu::backend().matrices, in_threads, sets, int(most)).predictors)
+    result.push_back(bytes_tensor(symbols[0], core::write_predictor(p.predictor)));
+  return result;
+}
+
+}  // namespace
+}  // namespace ans::ops
+
+STABLE_TORCH_LIBRARY_IMPL(ans, CPU, m) {
+  m.impl("encode_matrix", TORCH_BOX(&ans::ops::encode_matrix_cpu));
+  m.impl("decode_matrix", TORCH_BOX(&ans::ops::decode_matrix_cpu));
+  m.impl("fit_matrix", TORCH_BOX(&ans::ops::fit_matrix_cpu));
+  m.impl("stream_predictors", TORCH_BOX(&ans::ops::stream_predictors_cpu));
+  m.impl("matrix_gram", TORCH_BOX(&ans::ops::matrix_gram_cpu));
+  m.impl("fit_predictor", TORCH_BOX(&ans::ops::fit_predictor_cpu));
+  m.impl("predictor_gain", TORCH_BOX(&ans::ops::predictor_gain_cpu));
+  m.impl("fit_predictors", TORCH_BOX(&ans::ops::fit_predictors_cpu));
+}

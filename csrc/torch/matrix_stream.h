@@ -1,0 +1,31 @@
+// Matrix streams (BITSTREAM.md, section 9) in host memory, taken apart and decoded.
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/matrix/matrix_band.h"
+#include "core/matrix/matrix_coder.h"
+#include "core/matrix/matrix_model.h"
+#include "cpu/backends.h"
+#include "torch/checks.h"
+#include "torch/parallel.h"
+
+namespace ans::ops {
+
+// Predictors, from their bytes (uint8 tensors).
+core::PredictorList parse_predictors(const char* op, const std::vector<Tensor>& predictors);
+
+// The matrix that a stream's lines may refer to: as it lies in memory, or nothing.
+struct ReferenceMatrix {
+  const uint8_t* symbols = nullptr;
+};
+
+// Decodes the stream of `numel` symbols (8-bit) to out. `which` begins the text of an error.
+void decode_matrix_stream(const char* op, const std::string& which, const uint8_t* stream, int64_t size, int64_t numel, format::SymbolType type, const core::PredictorList& given,
+                          ReferenceMatrix reference, uint8_t* out);
+
+// to[j * lines + i] = from[i * columns + j]
+void transpose_bytes(const uint8_t* from, int64_t lines, int64_t columns, uint8_t* to);
+
+}  // namespace ans::ops

@@ -1,0 +1,299 @@
+"""The smallest stream for each matrix of a model: which view, which predictors, which references. docs/models.md tells what was measured.
+
+Everything is decided by bits: of fits on the matrices themselves, headers and coefficients paid for, and at last by the size of the streams. Names play no part.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from . import ops
+from .errors import InvalidArgumentError
+
+#: Symbols below which a matrix is left to order-0 coding: headers cost more than they save.
+MIN_SYMBOLS = 4096
+_MIN_COLUMNS, _MAX_COLUMNS = 8, 1 << 16
+_MIN_LINES = 8
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard to look. `predictors`: at most so many for the lines of one group of matrices (0: no linear prediction); `levels`: depth of references between lines;
+    `references`: earlier matrices that may serve as reference are tried; `period`: the longest predictor."""
+
+    predictors: int
+    levels: int
+    references: int
+    period: int
+
+
+#: By name of the level; None: order-0 coding alone.
+LEVELS: dict[str, Effort | None] = {
+    "fast": None,
+    "default": Effort(predictors=1, levels=0, references=1, period=1024),
+    "best": Effort(predictors=3, levels=4, references=8, period=2048),
+}
+
+
+def effort_of(level: str) -> Effort | None:
+    """Raises InvalidArgumentError for a level that there is not."""
+    if level not in LEVELS:
+        raise InvalidArgumentError(f"level is {level!r}, not one of {', '.join(map(repr, LEVELS))}")
+    return LEVELS[level]
+
+
+@dataclass
+class Matrix:
+    """A tensor of symbols (int8 or uint8, flat, on the CPU) that may be predicted. `best_bytes`: of its stream so far."""
+
+    number: int
+    symbols: Tensor
+    shape: tuple[int, ...]
+    best_bytes: int
+
+
+@dataclass
+class Stream:
+    """A smaller stream for a matrix. It needs the predictors that the stream of matrix `predictors_of` carries, and the symbols of matrix `reference` (numbers, or None)."""
+
+    stream: Tensor
+    predictors_of: int | None = None
+    reference: int | None = None
+
+
+@dataclass(frozen=True)
+class View:
+    """A matrix cut into lines."""
+
+    matrix: int  # position in the list of matrices
+    columns: int
+    transposed: bool
+
+
+@dataclass
+class _Pool:
+    """Predictors that several matrices share, or one has for itself."""
+
+    predictors: list[Tensor]
+    members: list[View]
+
+
+@dataclass
+class _Choice:
+    """How a matrix is best written, as far as is known: with a fitted header, and what it takes in bytes."""
+
+    bytes: float
+    header: Tensor | None = None
+    view: View | None = None
+    pool: _Pool | None = None
+    reference: View | None = None
+    levels: int = 0
+    predictors: list[Tensor] = field(default_factory=list)
+
+
+def views_of(position: int, matrix: Matrix) -> Iterator[View]:
+    """All ways to cut a tensor into lines between two of its dimensions, and each transposed."""
+    seen = set()
+    for kept in range(1, len(matrix.shape)):
+        columns = math.prod(matrix.shape[kept:])
+        if columns == 0:
+            continue
+        lines = matrix.symbols.numel() // columns
+        for view in (View(position, columns, False), View(position, lines, True)):
+            across = matrix.symbols.numel() // view.columns
+            if _MIN_COLUMNS <= view.columns <= _MAX_COLUMNS and across >= _MIN_LINES and (view.columns, view.transposed) not in seen:
+                seen.add((view.columns, view.transposed))
+                yield view
+
+
+# About what a chunk takes beside the code of its symbols.
+_CHUNK_BYTES = 10
+
+
+class Planner:
+    """Finds streams for matrices; `done` is called with the number of each that is finished."""
+
+    def __init__(self, matrices: Sequence[Matrix], effort: Effort, chunk_symbols: int, done: Callable[[int], None] | None = None) -> None:
+        self.matrices = list(matrices)
+        self.effort = effort
+        self.chunk_symbols = chunk_symbols
+        self.done = done
+        self.choices = [_Choice(matrix.best_bytes) for matrix in self.matrices]
+        self.views = [list(views_of(i, matrix)) for i, matrix in enumerate(self.matrices)]
+
+    def run(self) -> dict[int, Stream]:
+        """Streams by number of the matrix, for those that are smaller than before."""
+        for view in itertools.chain.from_iterable(self.views):
+            for means in (False, True):
+                self._consider(view, means=means)
+        for pool in self._pools():
+            for view in pool.members:
+                self._consider_pool(view, pool)
+        return self._streams()
+
+    def _fit(self, view: View, predictors: Sequence[Tensor] = (), **options) -> ops.FittedMatrix:
+        symbols = self.matrices[view.matrix].symbols
+        return ops.fit_matrix(symbols, view.columns, view.transposed, predictors, chunk_symbols=self.chunk_symbols, **options)
+
+    def _consider(self, view: View, pool: _Pool | None = None, reference: View | None = None, levels: int = 0, means: bool = True) -> float:
+        """Fits a matrix in one way, and keeps it if it is the best so far. Returns its bytes."""
+        other = {} if reference is None else {"reference": self.matrices[reference.matrix].symbols, "reference_transposed": reference.transposed}
+        own = pool is not None and len(pool.members) == 1
+        predictors = [] if pool is None else pool.predictors
+        fitted = self._fit(view, predictors, own_predictors=own, means=means, levels=levels, **other)
+        numel = self.matrices[view.matrix].symbols.numel()
+        size = fitted.bits / 8 + _CHUNK_BYTES * math.ceil(numel / self.chunk_symbols)
+        if size < self.choices[view.matrix].bytes:
+            self.choices[view.matrix] = _Choice(size, fitted.header, view, pool, reference, levels, predictors)
+        return size
+
+    def _consider_pool(self, view: View, pool: _Pool) -> None:
+        plain = self._consider(view, pool)
+        lines = self.matrices[view.matrix].symbols.numel() // view.columns
+        best, best_size = None, plain - 32
+        for other in self._possible_references(view):
+            size = self._consider(view, pool, other)
+            if size < best_size:
+                best, best_size = other, size
+        if self.effort.levels and lines >= 256:
+            self._consider(view, pool, best, self.effort.levels)
+
+    def _possible_references(self, view: View) -> list[View]:
+        """The nearest earlier matrices, in views of the same shape."""
+        numel, dtype = self.matrices[view.matrix].symbols.numel(), self.matrices[view.matrix].symbols.dtype
+        found = []
+        for position in range(view.matrix - 1, -1, -1):
+            other = self.matrices[position].symbols
+            if other.numel() == numel and other.dtype == dtype:
+                found += [v for v in self.views[position] if v.columns == view.columns]
+        return found[: self.effort.references]
+
+    # ---- predictors ----
+
+    def _pools(self) -> list[_Pool]:
+        if not self.effort.predictors:
+            return []
+        by_columns: dict[int, list[View]] = {}
+        for view in itertools.chain.from_iterable(self.views):
+            if view.columns <= self.effort.period:
+                by_columns.setdefault(view.columns, []).append(view)
+        return [pool for columns, views in sorted(by_columns.items()) for pool in _Grouping(self, columns, views).pools()]
+
+    # ---- streams ----
+
+    def _streams(self) -> dict[int, Stream]:
+        carriers: dict[int, int] = {}  # id of a pool -> the matrix whose stream carries its predictors
+        streams = {}
+        for matrix, choice in zip(self.matrices, self.choices):
+            if choice.header is None or choice.view is None:
+                self._finish(matrix)
+                continue
+            pool, header, predictors_of = choice.pool, choice.header, None
+            predictors: Sequence[Tensor] = choice.predictors
+            reference = None if choice.reference is None else self.matrices[choice.reference.matrix]
+            if pool is not None and len(pool.members) > 1:
+                predictors_of = carriers.setdefault(id(pool), matrix.number)
+                if predictors_of == matrix.number:
+                    other = {} if choice.reference is None or reference is None else {"reference": reference.symbols, "reference_transposed": choice.reference.transposed}
+                    header = self._fit(choice.view, predictors, own_predictors=True, levels=choice.levels, **other).header
+                    predictors_of = None
+            carried = pool is not None and predictors_of is None
+            stream = ops.encode_matrix(matrix.symbols, header, () if carried else predictors, None if reference is None else reference.symbols)
+            is_carrier = carried and pool is not None and len(pool.members) > 1
+            if stream.numel() < matrix.best_bytes or is_carrier:
+                streams[matrix.number] = Stream(stream, predictors_of, None if reference is None else reference.number)
+            self._finish(matrix)
+        return streams
+
+    def _finish(self, matrix: Matrix) -> None:
+        if self.done is not None:
+            self.done(matrix.number)
+
+
+# A pool in the making keeps a matrix that would save this part of what it saves alone; when it stands, it must save more.
+_GROWING = 0.3
+_LEAST_GAIN = 30 * 8  # bits
+_SEEDS = 12
+_ROUNDS = 8
+
+
+class _Grouping:
+    """Which views of the same columns share predictors.
+
+    A predictor of a matrix that gains from its own gathers those that gain from it too; the predictor of all these gathers again, until nothing changes. Each matrix is in
+    one pool at most, in the view that gains most there, and has besides, where that pays, a predictor of its own."""
+
+    def __init__(self, planner: Planner, columns: int, views: Sequence[View]) -> None:
+        self.planner = planner
+        self.matrices = planner.matrices
+        self.columns = columns
+        lines = {view: self.matrices[view.matrix].symbols.numel() // columns for view in views}
+        # What cannot pay for coefficients, even if all variance were explained, need not be looked at.
+        self.views = [view for view in views if lines[view] >= columns // 2 or len(views) > 1]
+        self.grams = {view: ops.matrix_gram(self.matrices[view.matrix].symbols, columns, view.transposed) for view in self.views}
+        self.own = {view: ops.fit_predictor([self.grams[view]]) for view in self.views if lines[view] >= columns // 2}
+        self.net = {view: max(0.0, fitted.gain_bits - fitted.coefficient_bits) for view, fitted in self.own.items()}
+        self.best_net: dict[int, float] = {}
+        for view, net in self.net.items():
+            self.best_net[view.matrix] = max(net, self.best_net.get(view.matrix, 0))
+
+    def pools(self) -> list[_Pool]:
+        pools = [_Pool(self._predictors([view], net), [view]) for view, net in self.net.items() if net > _LEAST_GAIN]
+        free = {view.matrix for view in self.views}
+        seeds = sorted((view for view in self.own if self.net[view] > 0), key=lambda view: -self.net[view])[:_SEEDS]
+        cross = {seed: {view: ops.predictor_gain(self.grams[view], self.own[seed].predictor) for view in self.views} for seed in seeds}
+        while len(free) > 1 and seeds:
+            gathered = [(seed, self._gather(cross[seed], free, _GROWING)) for seed in seeds if seed.matrix in free]
+            values = [sum(cross[seed][view] for view in members if view.matrix != seed.matrix) for seed, members in gathered]
+            if not values or max(values) <= 0:
+                break
+            seed, members = gathered[values.index(max(values))]
+            seeds.remove(seed)
+            members, worth = self._grow(members, free)
+            if worth > 0 and len(members) > 1:
+                pools.append(_Pool(self._predictors(members, worth), members))
+                free -= {view.matrix for view in members}
+        return pools
+
+    def _gather(self, gains: dict[View, float], free: set[int], part: float) -> list[View]:
+        """Of each matrix the view that gains most, if it gains enough."""
+        best: dict[int, View] = {}
+        for view in self.views:
+            if view.matrix in free and (view.matrix not in best or gains[view] > gains[best[view.matrix]]):
+                best[view.matrix] = view
+        return [view for matrix, view in sorted(best.items()) if gains[view] > max(_LEAST_GAIN, part * self.best_net.get(matrix, 0))]
+
+    def _grow(self, members: list[View], free: set[int]) -> tuple[list[View], float]:
+        part, worth = _GROWING, 0.0
+        for _ in range(_ROUNDS):
+            if not members:
+                return [], 0.0
+            fitted = ops.fit_predictor([self.grams[view] for view in members])
+            gains = {view: ops.predictor_gain(self.grams[view], fitted.predictor) for view in self.views}
+            worth = sum(gains[view] - self.best_net.get(view.matrix, 0) for view in members) - fitted.coefficient_bits
+            gathered = self._gather(gains, free, part)
+            if gathered == members and part == 1:
+                break
+            if gathered == members:
+                part = 1.0
+                gathered = self._gather(gains, free, part)
+                if gathered == members:
+                    break
+            members = gathered
+        return members, worth
+
+    def _predictors(self, members: Sequence[View], worth: float) -> list[Tensor]:
+        """For the lines of these: several where so much is saved that more coefficients may pay."""
+        most = self.planner.effort.predictors
+        if most == 1 or worth < 16 * 1024 * 8:
+            if len(members) == 1:
+                return [self.own[members[0]].predictor]
+            return [ops.fit_predictor([self.grams[view] for view in members]).predictor]
+        symbols = [self.matrices[view.matrix].symbols for view in members]
+        return ops.fit_predictors(symbols, self.columns, [view.transposed for view in members], most)
