@@ -165,6 +165,11 @@ def _(stream, numel, symbol_dtype, predictors, reference=None):
     return stream.new_empty((numel,), dtype=symbol_dtype)
 
 
+@_register("ans::matrix_needs")
+def _(stream, numel, symbol_dtype):
+    return stream.new_empty((2,), dtype=torch.int64)
+
+
 @_register("ans::matrix_gram")
 def _(symbols, columns, transposed):
     return symbols.new_empty((columns + 2, columns), dtype=torch.int64)

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from . import ops, pipeline, tree
+from . import ops, pipeline, predicted, prediction, tree
 from .atomic import atomic_write, check_target
 from .container import ContainerReader, pack_head, write_container
 from .entries import Index, Kind, QuantizedMeta
@@ -89,6 +89,7 @@ def compress_model(
     min_quantized_numel: int = 65536,
     chunk_symbols: int = ops.DEFAULT_CHUNK_SYMBOLS,
     ties: pipeline.Ties | None = None,
+    level: str = "fast",
     metadata: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> CompressedModel:
@@ -107,13 +108,16 @@ def compress_model(
     ties: the scales of integers that were quantized elsewhere: a mapping `{"w.q": "w.scale"}`, a pair of suffixes `(".q",
         ".scale")`, or a function from the name of a tensor to that of its scale or None. Both are kept exactly;
         `AnsFile.dequantize("w.q")` multiplies them.
+    level: how hard to look for a smaller file. "fast": each symbol for itself (order 0); "default": matrices are predicted along
+        their rows or columns; "best": also by several predictors for the lines of a matrix, from lines like them, and from other
+        matrices. Files of the higher levels take longer to make, and several times as long to decode.
     metadata: a dict of what JSON can hold, returned by `AnsFile.metadata`.
     progress: called with name and bytes of each tensor that is done.
 
     Tensors that share all their memory are stored once. Raises InvalidArgumentError, UnsupportedDtypeError, or NotFiniteError
     if a tensor to be quantized holds NaN or infinity.
     """
-    options = Options(bits, clip_sigmas, select, min_quantized_numel, chunk_symbols, ties)
+    options = Options(bits, clip_sigmas, select, min_quantized_numel, chunk_symbols, ties, level)
     if metadata is not None and not isinstance(metadata, Mapping):
         raise InvalidArgumentError(f"metadata is {metadata!r}, not a dict")
     model = compress(state_dict, options, metadata, progress, LocalExchange())
@@ -135,6 +139,8 @@ def compress(
         if pieces is None:
             return None
         entries, parts = pipeline.assemble(specs, pieces, options.chunk_symbols)
+        if (effort := prediction.effort_of(options.level)) is not None:
+            entries, parts = predicted.predict(entries, parts, effort, options.chunk_symbols, None)
         return CompressedModel(Index(tuple(entries), flat.structure, dict(metadata or {})), parts)
 
     return pipeline.agreed(exchange, finish)

@@ -346,6 +346,13 @@ def decode_matrix(stream: Tensor, numel: int, symbol_dtype: torch.dtype, predict
         return torch.ops.ans.decode_matrix(stream, numel, symbol_dtype, list(predictors), reference)
 
 
+def matrix_needs(stream: Tensor, numel: int, symbol_dtype: torch.dtype) -> tuple[int, bool]:
+    """How many predictors `decode_matrix` needs for a stream, and whether it needs a reference: (0, False) for streams of other models."""
+    with translate():
+        predictors, reference = torch.ops.ans.matrix_needs(stream, numel, symbol_dtype).tolist()
+    return predictors, bool(reference)
+
+
 def stream_predictors(stream: Tensor, numel: int, symbol_dtype: torch.dtype) -> list[Tensor]:
     """The predictors (uint8) that a matrix stream carries, for other streams that use them too; an empty list for streams of other models. The stream must not need predictors itself."""
     with translate():

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from . import batches, ops, records
+from . import batches, ops, prediction, records
 from .container import record_checksum
 from .entries import DTYPE_NUMBERS, DTYPES, QUANTIZED_DTYPES, SYMBOL_TYPES, Entry, Kind, dtype_name
 from .errors import InvalidArgumentError, NotFiniteError, UnsupportedDtypeError
@@ -46,6 +46,7 @@ class Options:
     min_quantized_numel: int = 65536
     chunk_symbols: int = ops.DEFAULT_CHUNK_SYMBOLS
     ties: Ties | None = None
+    level: str = "fast"
 
     def __post_init__(self) -> None:
         if self.bits is not None:
@@ -60,6 +61,7 @@ class Options:
         patterns = self.patterns
         if not isinstance(patterns, Sequence) or not all(isinstance(pattern, str) for pattern in patterns):
             raise InvalidArgumentError(f"select is {self.select!r}, neither a function nor a pattern nor a sequence of patterns")
+        prediction.effort_of(self.level)
         if not _is_int(self.min_quantized_numel):
             raise InvalidArgumentError(f"min_quantized_numel is {self.min_quantized_numel!r}, not an integer")
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from . import batches, ops, records, streams, tree
 from .entries import QUANTIZED_DTYPES, Entry, Index, Kind, QuantizedMeta, StreamSpec, torch_dtype
 from .errors import InvalidArgumentError
+from .predicted import SymbolDecoder
 
 
 class Reader(Protocol):
@@ -34,6 +35,7 @@ class AnsFile:
     def __init__(self, source: Reader, device: str | torch.device = "cpu") -> None:
         self._reader = source
         self._device = torch.device(device)
+        self._symbols = SymbolDecoder(source.index.entries, lambda number: self._streams(number)[0])
 
     @property
     def index(self) -> Index:
@@ -96,7 +98,7 @@ class AnsFile:
             raise InvalidArgumentError(f"{name!r} is not quantized, but kept exactly")
         record = self._record(name)
         scale, exponent = records.decode_scale(entry, record)
-        symbols = self._decode_symbols(record[0], entry.numel, torch.int8).view(*scale.shape, QuantizedMeta(*entry.meta).columns)
+        symbols = self._decode_symbols(self._number(name), record[0], torch.int8).view(*scale.shape, QuantizedMeta(*entry.meta).columns)
         return ops.Quantized(symbols, scale.to(self._device), exponent.to(self._device))
 
     def get_scale_name(self, name: str) -> str | None:
@@ -116,11 +118,7 @@ class AnsFile:
         if entry.kind == Kind.QUANTIZED and batches.decodes_on(self._device):
             return self._decode_there([self._number(name)], dtype)[0]
         if entry.kind == Kind.QUANTIZED:
-            record = self._record(name)
-            scale, exponent = records.decode_scale(entry, record)
-            columns = QuantizedMeta(*entry.meta).columns
-            weight = records.decode_scaled(record[0], torch.int8, scale, exponent, columns, dtype or torch_dtype(entry.dtype))
-            return weight.view(entry.shape).to(self._device)
+            return self._decode_quantized(self._number(name), self._record(name), dtype, None)
         if (scale_name := self.get_scale_name(name)) is None:
             raise InvalidArgumentError(f"{name!r} is neither quantized nor tied to a scale")
         scale = self._decode_exact(self.entry(scale_name)).view(-1)
@@ -132,26 +130,28 @@ class AnsFile:
         stream = self._record(name)[0]
         symbol_dtype = batches.SYMBOLS[entry.streams[0].symbol_type]
         wide = torch.float64 if scale.dtype == torch.float64 else torch.float32
-        if scale.dtype == torch.float16:
+        predicted = self._symbols.is_predicted(self._number(name), stream)
+        if scale.dtype == torch.float16 and not predicted:
             weights = torch.empty(scale.numel(), entry.numel // scale.numel(), dtype=wide if dtype == torch.float64 else dtype, device=self._device)
             if weights.is_cpu or batches.decodes_on(self._device):
                 exponent = torch.zeros((), dtype=torch.int32, device=self._device)
                 ops.decode_streams_dequantize_out([stream], [scale], [exponent], symbol_dtype, [weights])
                 return weights.to(dtype)
-        symbols = self._decode_symbols(stream, entry.numel, symbol_dtype).view(scale.numel(), -1)
+        symbols = self._decode_symbols(self._number(name), stream, symbol_dtype).view(scale.numel(), -1)
         return symbols.to(wide).mul_(scale.to(wide)[:, None]).to(dtype)
 
     def tree(self, dtype: torch.dtype | None = None, progress: Callable[[str, int], None] | None = None) -> Any:
         """Everything, nested as it was saved; tensors that were one are one again."""
         tensors: dict[int, Tensor] = {}
+        symbols: dict[int, Tensor] = {}  # of matrices, to which others may refer
         if batches.decodes_on(self._device):
             numbers = [number for number, entry in enumerate(self.index.entries) if entry.kind != Kind.ALIAS]
             for batch in batches.batched(numbers, lambda i: self.index.entries[i].decoded_bytes):
-                tensors.update(zip(batch, self._decode_there(batch, dtype)))
+                tensors.update(zip(batch, self._decode_there(batch, dtype, symbols)))
         for number, name in enumerate(self.keys()):
             target = self.index.resolve(number)
             if target not in tensors:
-                tensors[target] = self.get_tensor(name, dtype)
+                tensors[target] = self._decode_here(target, dtype, symbols)
             if progress is not None:
                 progress(name, tensors[target].nbytes)
         ordered = [tensors[self.index.resolve(number)] for number in range(len(self))]
@@ -179,19 +179,54 @@ class AnsFile:
             raise KeyError(f"there is no tensor {name!r} in this file")
         return self.index.resolve(self.index.numbers[name])
 
-    def _decode_there(self, numbers: Sequence[int], dtype: torch.dtype | None = None) -> list[Tensor]:
-        """Tensors of entries, all at once, on the file's device."""
-        return batches.decode([self.index.entries[i] for i in numbers], [self._reader.record(i) for i in numbers], [dtype] * len(numbers), self._device)
+    def _decode_there(self, numbers: Sequence[int], dtype: torch.dtype | None = None, symbols: dict[int, Tensor] | None = None) -> list[Tensor]:
+        """Tensors of entries on the file's device: all at once there, but for matrix streams, which are decoded on the CPU."""
+        found = {i: self._reader.record(i) for i in numbers}
+        predicted = {i for i, record in found.items() if record and self._symbols.is_predicted(i, records.stream_tensor(record[0][:1]))}
+        there = [i for i in numbers if i not in predicted]
+        tensors = dict(zip(there, batches.decode([self.index.entries[i] for i in there], [found[i] for i in there], [dtype] * len(there), self._device))) if there else {}
+        return [tensors[i] if i in tensors else self._decode_here(i, dtype, symbols) for i in numbers]
+
+    def _decode_here(self, number: int, dtype: torch.dtype | None, symbols: dict[int, Tensor] | None) -> Tensor:
+        """A tensor, decoded on the CPU. Symbols of matrix streams, and of what they refer to, stay in `symbols`."""
+        entry, record = self.index.entries[number], self._streams(number)
+        if entry.kind == Kind.QUANTIZED:
+            return self._decode_quantized(number, record, dtype, symbols)
+        if self._symbols.is_predicted(number, record[0] if record else torch.empty(0)):
+            return self._own(self._symbols.decode(number, symbols), symbols).view(entry.shape).to(self._device)
+        return records.decode_exact(entry, record).to(self._device)
+
+    @staticmethod
+    def _own(symbols: Tensor, kept: dict[int, Tensor] | None) -> Tensor:
+        """Symbols that the caller may write to, while others are still to be decoded from them."""
+        return symbols if kept is None else symbols.clone()
+
+    def _decode_quantized(self, number: int, record: Sequence[Tensor], dtype: torch.dtype | None, symbols: dict[int, Tensor] | None) -> Tensor:
+        entry = self.index.entries[number]
+        wanted, columns = dtype or torch_dtype(entry.dtype), QuantizedMeta(*entry.meta).columns
+        scale, exponent = records.decode_scale(entry, record)
+        if self._symbols.is_predicted(number, record[0]):
+            narrow = torch.float32 if wanted == torch.float64 else wanted
+            weight = ops.dequantize(self._symbols.decode(number, symbols).view(-1, columns), scale.view(-1), exponent, narrow).to(wanted)
+        else:
+            weight = records.decode_scaled(record[0], torch.int8, scale, exponent, columns, wanted)
+        return weight.view(entry.shape).to(self._device)
 
     def _decode_exact(self, entry: Entry) -> Tensor:
         if batches.decodes_on(self._device):
             return self._decode_there([self._number(entry.name)])[0]
-        return records.decode_exact(entry, self._record(entry.name)).to(self._device)
+        return self._decode_here(self._number(entry.name), None, None)
 
-    def _decode_symbols(self, stream: Tensor, numel: int, dtype: torch.dtype) -> Tensor:
+    def _decode_symbols(self, number: int, stream: Tensor, dtype: torch.dtype) -> Tensor:
+        numel = self.index.entries[number].numel
+        if self._symbols.is_predicted(number, stream):
+            return self._symbols.decode(number).to(self._device)
         if batches.decodes_on(self._device):
             return ops.decode_streams_out([stream], [torch.empty(numel, dtype=dtype, device=self._device)])[0]
         return streams.decode_stream(stream, numel, dtype).to(self._device)
 
     def _record(self, name: str) -> list[Tensor]:
-        return [records.stream_tensor(stream) for stream in self._reader.record(self._number(name))]
+        return self._streams(self._number(name))
+
+    def _streams(self, number: int) -> list[Tensor]:
+        return [records.stream_tensor(stream) for stream in self._reader.record(number)]

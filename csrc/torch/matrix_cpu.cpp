@@ -144,6 +144,22 @@ Tensor decode_matrix_cpu(const Tensor& stream, int64_t numel, ScalarType symbol_
   return symbols;
 }
 
+// How many predictors a stream needs, and whether it needs a reference.
+Tensor matrix_needs_cpu(const Tensor& stream, int64_t numel, ScalarType symbol_dtype) {
+  constexpr const char* kOp = "matrix_needs";
+  check_bytes(kOp, "stream", stream);
+  const SymbolType type = symbol_type(kOp, symbol_dtype);
+  const Tensor bytes = torch::stable::contiguous(stream);
+  const uint8_t* data = static_cast<const uint8_t*>(bytes.const_data_ptr());
+  core::MatrixNeeds needs{};
+  if (StreamParts(kOp, "", data, bytes.numel(), numel, type).model == format::Model::kMatrix)
+    check_status(kOp, core::read_matrix_needs(data + 1, bytes.numel() - 1, numel, type, &needs), "bad header of a matrix");
+  Tensor out = torch::stable::new_empty(stream, {2}, ScalarType::Long);
+  out.mutable_data_ptr<int64_t>()[0] = needs.predictors;
+  out.mutable_data_ptr<int64_t>()[1] = int64_t(needs.reference);
+  return out;
+}
+
 // The predictors that a stream carries; none if it is no matrix.
 std::vector<Tensor> stream_predictors_cpu(const Tensor& stream, int64_t numel, ScalarType symbol_dtype) {
   constexpr const char* kOp = "stream_predictors";
@@ -285,6 +301,7 @@ STABLE_TORCH_LIBRARY_IMPL(ans, CPU, m) {
   m.impl("encode_matrix", TORCH_BOX(&ans::ops::encode_matrix_cpu));
   m.impl("decode_matrix", TORCH_BOX(&ans::ops::decode_matrix_cpu));
   m.impl("fit_matrix", TORCH_BOX(&ans::ops::fit_matrix_cpu));
+  m.impl("matrix_needs", TORCH_BOX(&ans::ops::matrix_needs_cpu));
   m.impl("stream_predictors", TORCH_BOX(&ans::ops::stream_predictors_cpu));
   m.impl("matrix_gram", TORCH_BOX(&ans::ops::matrix_gram_cpu));
   m.impl("fit_predictor", TORCH_BOX(&ans::ops::fit_predictor_cpu));

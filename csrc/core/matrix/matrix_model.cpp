@@ -132,7 +132,18 @@ std::vector<uint8_t> write_matrix_model(const MatrixModel& m) {
   return bytes;
 }
 
-Status read_matrix_model(const uint8_t* data, int64_t size, int64_t numel, format::SymbolType type, const PredictorList& given, MatrixModel* m, int64_t* consumed) {
+namespace {
+
+// The numbers in front of the arrays, and what they announce.
+struct Announced {
+  uint64_t given = 0, own = 0;
+  std::vector<uint64_t> number;  // [parts]: 0: no predictor; the given ones come first
+  std::vector<bool> has_mean;    // [parts]
+  bool has_starts = false, has_references = false;
+  int64_t bytes = 0;
+};
+
+Status read_head(const uint8_t* data, int64_t size, int64_t numel, format::SymbolType type, MatrixModel* m, Announced* head) {
   BitReader in(data, size, Status::kStreamTruncated);
   *m = MatrixModel{};
   const int64_t columns = int64_t(in.exp_golomb(kColumnsOrder)) + kMinColumns;
@@ -168,28 +179,44 @@ Status read_matrix_model(const uint8_t* data, int64_t size, int64_t numel, forma
     a.rate = int(in.get(kRateBits));
     if (a.rate != 0) a.weight = int(in.get(kWeightBits)) + 1;
   }
-  const uint64_t given_count = in.exp_golomb(kListOrder), own_count = in.exp_golomb(kListOrder), parts = in.exp_golomb(kListOrder) + 1;
+  head->given = in.exp_golomb(kListOrder);
+  head->own = in.exp_golomb(kListOrder);
+  const uint64_t parts = in.exp_golomb(kListOrder) + 1;
   if (in.status() != Status::kOk) return in.status();
-  if (given_count != given.size()) return Status::kReferenceMissing;
-  if (given_count + own_count > uint64_t(kMaxPredictors) || parts > uint64_t(kMaxParts)) return Status::kParameterOutOfRange;
-  m->given = given;
+  if (head->given > uint64_t(kMaxPredictors) || head->own > uint64_t(kMaxPredictors) || parts > uint64_t(kMaxParts)) return Status::kParameterOutOfRange;
   m->parts.resize(size_t(parts));
-  std::vector<uint64_t> number(m->parts.size());
-  std::vector<bool> has_mean(m->parts.size(), false);
-  for (size_t i = 0; i < number.size(); ++i) {
-    number[i] = in.exp_golomb(kListOrder);
-    has_mean[i] = in.get(1) != 0;
+  for (size_t i = 0; i < m->parts.size(); ++i) {
+    head->number.push_back(in.exp_golomb(kListOrder));
+    head->has_mean.push_back(in.get(1) != 0);
     if (in.status() != Status::kOk) return in.status();
-    if (number[i] > given_count + own_count) return Status::kReferenceMissing;
+    if (head->number.back() > head->given + head->own) return Status::kReferenceMissing;
   }
-  const bool has_starts = in.get(1) != 0;
+  head->has_starts = in.get(1) != 0;
   m->has_given_reference = in.get(1) != 0;
   if (m->has_given_reference) m->given_transposed = in.get(1) != 0;
-  const bool has_references = in.get(1) != 0;
-  const uint8_t *at = data + in.align(), *const end = data + size;
-  if (in.status() != Status::kOk) return in.status();
+  head->has_references = in.get(1) != 0;
+  head->bytes = in.align();
+  return in.status();
+}
 
-  for (uint64_t i = 0; i < own_count; ++i) {
+}  // namespace
+
+Status read_matrix_needs(const uint8_t* data, int64_t size, int64_t numel, format::SymbolType type, MatrixNeeds* needs) {
+  MatrixModel model;
+  Announced head;
+  if (const Status s = read_head(data, size, numel, type, &model, &head); s != Status::kOk) return s;
+  *needs = {int(head.given), model.has_given_reference};
+  return Status::kOk;
+}
+
+Status read_matrix_model(const uint8_t* data, int64_t size, int64_t numel, format::SymbolType type, const PredictorList& given, MatrixModel* m, int64_t* consumed) {
+  Announced head;
+  if (const Status s = read_head(data, size, numel, type, m, &head); s != Status::kOk) return s;
+  if (head.given != given.size()) return Status::kReferenceMissing;
+  m->given = given;
+  const int64_t columns = m->columns;
+  const uint8_t *at = data + head.bytes, *const end = data + size;
+  for (uint64_t i = 0; i < head.own; ++i) {
     auto predictor = std::make_shared<Predictor>();
     if (const Status s = read_predictor(&at, end, predictor.get()); s != Status::kOk) return s;
     m->own.push_back(std::move(predictor));
@@ -200,17 +227,18 @@ Status read_matrix_model(const uint8_t* data, int64_t size, int64_t numel, forma
   };
   for (size_t i = 0; i < m->parts.size() && status == Status::kOk; ++i) {
     MatrixPart& part = m->parts[i];
-    if (number[i] > 0) part.predictor = number[i] <= given_count ? given[size_t(number[i] - 1)] : m->own[size_t(number[i] - 1 - given_count)];
+    const uint64_t number = head.number[i];  // 0: none
+    if (number > 0) part.predictor = number <= head.given ? given[size_t(number - 1)] : m->own[size_t(number - 1 - head.given)];
     if (part.predictor != nullptr && columns % part.predictor->period != 0) return Status::kMatrixShapeOutOfRange;
     status = read_scale(&at, end, m, i);
-    if (has_mean[i]) array(columns, kPhases * format::symbol_min(type), kPhases * format::symbol_max(type), &part.mean);
+    if (head.has_mean[i]) array(columns, kPhases * format::symbol_min(type), kPhases * format::symbol_max(type), &part.mean);
   }
-  if (parts > 1) array(m->lines, 0, int32_t(parts) - 1, &m->part);
-  if (has_starts) array(m->lines, kMinStart, kMaxStart, &m->line_start);
+  if (m->parts.size() > 1) array(m->lines, 0, int32_t(m->parts.size()) - 1, &m->part);
+  if (head.has_starts) array(m->lines, kMinStart, kMaxStart, &m->line_start);
   if (m->has_given_reference) array(m->lines, -kMaxFactor, kMaxFactor, &m->given_factor);
-  if (has_references) array(m->lines, -kMaxFactor, kMaxFactor, &m->factor);
+  if (head.has_references) array(m->lines, -kMaxFactor, kMaxFactor, &m->factor);
   if (status != Status::kOk) return status;
-  if (has_references) {
+  if (head.has_references) {
     BitReader references(at, end - at, Status::kStreamTruncated);
     m->reference.assign(size_t(m->lines), -1);
     for (size_t i = 0; i < m->factor.size(); ++i) {

@@ -73,6 +73,13 @@ struct MatrixModel {
 // The header, without the directory. The model is legal.
 std::vector<uint8_t> write_matrix_model(const MatrixModel& model);
 
+// What a stream needs beside its bytes.
+struct MatrixNeeds {
+  int predictors;
+  bool reference;
+};
+Status read_matrix_needs(const uint8_t* data, int64_t size, int64_t numel, format::SymbolType type, MatrixNeeds* needs);
+
 // Parses the header of a stream of numel symbols that was made with the given predictors; *consumed is its size. Memory that it takes is within some times numel + size.
 Status read_matrix_model(const uint8_t* data, int64_t size, int64_t numel, format::SymbolType type, const PredictorList& given, MatrixModel* model, int64_t* consumed);
 

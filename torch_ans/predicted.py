@@ -1,0 +1,119 @@
+"""Entries whose symbols are matrix streams: how they come into a model, and how they are decoded (docs/CONTAINER.md, section 3).
+
+Such an entry refers to what its stream needs: first to the entry whose stream carries its predictors, if it has none of its own, then to the entry whose symbols its lines refer to.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from . import ops, prediction, streams
+from .container import record_checksum
+from .entries import Entry, Kind, StreamSpec
+from .errors import ReferenceMissingError
+from .prediction import Effort, Matrix
+from .streams import Model
+
+_DTYPES = {"i8": torch.int8, "u8": torch.uint8, "i16": torch.int16}
+Progress = Callable[[str, int], None]
+
+
+def has_symbols(entry: Entry) -> bool:
+    """Whether the first stream of an entry holds its tensor's symbols."""
+    return entry.kind in (Kind.SYMBOLS, Kind.QUANTIZED)
+
+
+def symbol_dtype(spec: StreamSpec) -> torch.dtype:
+    return _DTYPES[spec.symbol_type]
+
+
+def predict(
+    entries: Sequence[Entry], parts: Sequence[Sequence[Tensor]], effort: Effort, chunk_symbols: int, progress: Progress | None
+) -> tuple[list[Entry], list[list[Tensor]]]:
+    """The entries of a model whose streams are all of order 0, and their records, with smaller streams where there are such."""
+    matrices, rest = [], {}
+    for number, (entry, record) in enumerate(zip(entries, parts)):
+        if not has_symbols(entry) or entry.streams[0].symbol_type == "i16" or entry.numel < prediction.MIN_SYMBOLS or len(entry.shape) < 2:
+            continue
+        joined = torch.cat(list(record))
+        stream, rest[number] = joined.split([entry.stream_bytes[0], joined.numel() - entry.stream_bytes[0]])
+        if streams.stream_model(stream) in (Model.RAW, Model.CONSTANT) and stream.numel() < prediction.MIN_SYMBOLS:
+            continue
+        symbols = streams.decode_stream(stream, entry.numel, symbol_dtype(entry.streams[0]))
+        matrices.append(Matrix(number, symbols, entry.shape, stream.numel()))
+
+    def done(number: int) -> None:
+        if progress is not None:
+            progress(entries[number].name, entries[number].decoded_bytes)
+
+    found = prediction.Planner(matrices, effort, chunk_symbols, done).run() if matrices else {}
+    new_entries, new_parts = list(entries), [list(record) for record in parts]
+    for number, predicted in found.items():
+        record = [predicted.stream, rest[number]]
+        needs = (predicted.predictors_of, predicted.reference)
+        new_entries[number] = dataclasses.replace(
+            entries[number],
+            stream_bytes=(predicted.stream.numel(), *entries[number].stream_bytes[1:]),
+            checksum=record_checksum(part.numpy() for part in record),
+            refers=tuple(need for need in needs if need is not None),
+        )
+        new_parts[number] = record
+    return new_entries, new_parts
+
+
+class SymbolDecoder:
+    """Decodes the symbols of entries, on the CPU. `stream_of(number)` gives the first stream of an entry."""
+
+    def __init__(self, entries: Sequence[Entry], stream_of: Callable[[int], Tensor]) -> None:
+        self._entries = entries
+        self._stream_of = stream_of
+        self._predictors: dict[int, list[Tensor]] = {}
+
+    def is_predicted(self, number: int, stream: Tensor) -> bool:
+        """Whether this is a matrix stream."""
+        return has_symbols(self._entries[number]) and stream.numel() > 0 and int(stream[0]) == Model.MATRIX
+
+    def decode(self, number: int, keep: dict[int, Tensor] | None = None) -> Tensor:
+        """Symbols (flat) of an entry. What is decoded on the way stays in `keep`, and what is there already is not decoded again."""
+        kept: dict[int, Tensor] = {} if keep is None else keep
+        todo: list[tuple[int, Tensor, int | None, int | None]] = []
+        next_number: int | None = number
+        while next_number is not None and next_number not in kept:  # what each refers to comes first; the index has no circles
+            stream = self._stream_of(next_number)
+            carrier, reference = self._needs(next_number, stream)
+            todo.append((next_number, stream, carrier, reference))
+            next_number = reference
+        for current, stream, carrier, reference in reversed(todo):
+            entry = self._entries[current]
+            dtype = symbol_dtype(entry.streams[0])
+            if not self.is_predicted(current, stream):
+                kept[current] = streams.decode_stream(stream, entry.numel, dtype)
+                continue
+            predictors = [] if carrier is None else self._predictors_of(carrier)
+            kept[current] = ops.decode_matrix(stream, entry.numel, dtype, predictors, None if reference is None else kept[reference])
+            if keep is None and reference is not None:
+                del kept[reference]
+        return kept[number]
+
+    def _needs(self, number: int, stream: Tensor) -> tuple[int | None, int | None]:
+        """The entries that a stream needs: of its predictors, of its reference."""
+        entry = self._entries[number]
+        if not self.is_predicted(number, stream):
+            if has_symbols(entry) and not entry.refers:
+                return None, None
+            raise ReferenceMissingError(f"{entry.name!r} is no matrix of symbols that another could refer to")
+        predictors, reference = ops.matrix_needs(stream, entry.numel, symbol_dtype(entry.streams[0]))
+        expected = int(predictors > 0) + int(reference)
+        if len(entry.refers) != expected or not all(has_symbols(self._entries[target]) for target in entry.refers):
+            raise ReferenceMissingError(f"{entry.name!r} refers to {len(entry.refers)} tensors of symbols, its stream needs {expected}")
+        return entry.refers[0] if predictors else None, entry.refers[-1] if reference else None
+
+    def _predictors_of(self, number: int) -> list[Tensor]:
+        if number not in self._predictors:
+            entry = self._entries[number]
+            self._predictors[number] = ops.stream_predictors(self._stream_of(number), entry.numel, symbol_dtype(entry.streams[0]))
+        return self._predictors[number]
