@@ -42,7 +42,11 @@ def decode_stream(data: bytes, numel: int, symbol_type: str) -> list[int]:
     """The `numel` symbols of the stream `data`, whose symbol type is 'i8', 'u8' or 'i16'. Raises `Corrupted`."""
     check(len(data) >= 1, "StreamTruncated")
     model, body = data[0], data[1:]
-    check(model <= 3, "UnknownModel")
+    check(model <= 4, "UnknownModel")
+    if model == 4:
+        from reference_matrix import decode_matrix
+
+        return decode_matrix(data, numel, symbol_type)
     if model == 0:
         check(len(body) == numel * SYMBOL_TYPES[symbol_type][0], "BodySizeMismatch")
         return plain_symbols(body, symbol_type)
@@ -193,9 +197,9 @@ def read_residual(reader: BitReader, p: int, adjust: int) -> int:
 # ---- 3.1 Alias layout ----
 
 
-def alias_layout(freq: list[int]) -> tuple[list[int], list[int]]:
+def alias_layout(freq: list[int], buckets: int | None = None) -> tuple[list[int], list[int]]:
     """(divider, alias) of every bucket, for frequencies that sum to 4096."""
-    buckets = 64 if len(freq) <= 64 else 128 if len(freq) <= 128 else 256
+    buckets = buckets or (64 if len(freq) <= 64 else 128 if len(freq) <= 128 else 256)
     width = SLOTS // buckets
     rest = freq + [0] * (buckets - len(freq))
     divider, alias = [0] * buckets, [0] * buckets
@@ -219,9 +223,9 @@ def alias_layout(freq: list[int]) -> tuple[list[int], list[int]]:
     return divider, alias
 
 
-def slot_owners(freq: list[int]) -> tuple[list[int], list[int]]:
+def slot_owners(freq: list[int], buckets: int | None = None) -> tuple[list[int], list[int]]:
     """(index, bias) of every slot."""
-    divider, alias = alias_layout(freq)
+    divider, alias = alias_layout(freq, buckets)
     width = SLOTS // len(divider)
     index, bias = [0] * SLOTS, [0] * SLOTS
     next_bias = divider.copy()  # an index's biases in its own bucket are the positions there; the others follow
@@ -260,15 +264,19 @@ def slot_table(table: Table) -> Slots:
 
 def read_directory(data: bytes, position: int, numel: int, chunk_symbols: int) -> tuple[list[tuple[int, int]], int]:
     """[(words, tail)] of every chunk, and the position of the first chunk; the chunks end where `data` does."""
+    return read_directory_of(data, position, [min(chunk_symbols, numel - begin) for begin in range(0, numel, chunk_symbols)])
+
+
+def read_directory_of(data: bytes, position: int, sizes: list[int]) -> tuple[list[tuple[int, int]], int]:
+    """The same for chunks of these numbers of symbols."""
     reader = BitReader(data, position, "DirectoryTruncated")
-    one = numel <= chunk_symbols
+    one = len(sizes) == 1
     words_order = 0 if one else reader.bits(5)
     tail_order = 0 if one else reader.bits(4)
     directory: list[tuple[int, int]] = []
     words = tail = 0
-    for begin in range(0, numel, chunk_symbols):
-        symbols = min(chunk_symbols, numel - begin)
-        last = begin + symbols == numel
+    for number, symbols in enumerate(sizes):
+        last = number + 1 == len(sizes)
         if not last:
             words += reader.seg(words_order)
         tail += reader.bits(11) if one else reader.seg(tail_order)

@@ -287,7 +287,7 @@ def decode_streams_dequantize_out(
     return out
 
 
-# ---- matrices: prediction models (BITSTREAM.md, section 9). On the CPU ----
+# ---- matrices: prediction models (BITSTREAM.md, section 7). On the CPU ----
 
 
 class FittedMatrix(NamedTuple):

@@ -126,15 +126,19 @@ class Planner:
         self.done = done
         self.choices = [_Choice(matrix.best_bytes) for matrix in self.matrices]
         self.views = [list(views_of(i, matrix)) for i, matrix in enumerate(self.matrices)]
+        self.sizes: dict[View, float] = {}  # without predictors
 
     def run(self) -> dict[int, Stream]:
         """Streams by number of the matrix, for those that are smaller than before."""
         for view in itertools.chain.from_iterable(self.views):
-            for means in (False, True):
-                self._consider(view, means=means)
-        for pool in self._pools():
+            self.sizes[view] = min(self._consider(view, means=means) for means in (False, True))
+        pools = self._pools()
+        for views in self.views if self.effort.references else []:
+            for view in views:
+                self._consider_references(view, None, self.sizes[view])
+        for pool in pools:
             for view in pool.members:
-                self._consider_pool(view, pool)
+                self._consider_references(view, pool, self._consider(view, pool))
         return self._streams()
 
     def _fit(self, view: View, predictors: Sequence[Tensor] = (), **options) -> ops.FittedMatrix:
@@ -153,8 +157,8 @@ class Planner:
             self.choices[view.matrix] = _Choice(size, fitted.header, view, pool, reference, levels, predictors)
         return size
 
-    def _consider_pool(self, view: View, pool: _Pool) -> None:
-        plain = self._consider(view, pool)
+    def _consider_references(self, view: View, pool: _Pool | None, plain: float) -> None:
+        """Lines of earlier matrices, and of this one, as references; `plain` is what the view takes without."""
         lines = self.matrices[view.matrix].symbols.numel() // view.columns
         best, best_size = None, plain - 32
         for other in self._possible_references(view):

@@ -1,4 +1,4 @@
-// Matrix streams (BITSTREAM.md, section 9) in host memory, taken apart and decoded.
+// Matrix streams (BITSTREAM.md, section 7) in host memory, taken apart and decoded.
 #pragma once
 #include <optional>
 #include <string>

@@ -1,4 +1,4 @@
-// Which classes and tables suit the residuals that a model leaves (BITSTREAM.md, section 9.4).
+// Which classes and tables suit the residuals that a model leaves (BITSTREAM.md, section 7.4).
 #pragma once
 #include <cstdint>
 #include <vector>

@@ -1,4 +1,4 @@
-// Tables of the matrix models (BITSTREAM.md, section 9.4): how likely each residual is, given the class of its scale and the phase of its prediction.
+// Tables of the matrix models (BITSTREAM.md, section 7.4): how likely each residual is, given the class of its scale and the phase of its prediction.
 //
 // A table is a density, integrated over the unit interval around each integer. All of it is integer arithmetic: a decoder derives the same tables everywhere.
 #pragma once

@@ -1,4 +1,4 @@
-// Arrays of small integers in the header of a matrix stream (BITSTREAM.md, section 9.2).
+// Arrays of small integers in the header of a matrix stream (BITSTREAM.md, section 7.2).
 #pragma once
 #include <cstdint>
 #include <vector>

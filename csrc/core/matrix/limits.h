@@ -1,4 +1,4 @@
-// Limits of what matrix streams may say (BITSTREAM.md, section 9).
+// Limits of what matrix streams may say (BITSTREAM.md, section 7).
 #pragma once
 #include <cstdint>
 

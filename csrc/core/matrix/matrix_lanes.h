@@ -1,4 +1,4 @@
-// The row of a matrix chunk: what each of the 32 lanes knows about its next symbol, and what it learns from it (BITSTREAM.md, sections 9.5 to 9.7). Written once over
+// The row of a matrix chunk: what each of the 32 lanes knows about its next symbol, and what it learns from it (BITSTREAM.md, sections 7.5 to 7.7). Written once over
 // the vectors of csrc/cpu or of a warp (core/vector_warp.h); encoders and decoders walk through the same rows. A lane is a line; a row is a column of 32 lines.
 #pragma once
 #include "core/lanes32.h"

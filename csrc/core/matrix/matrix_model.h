@@ -1,4 +1,4 @@
-// What a matrix stream says about its matrix before the symbols come (BITSTREAM.md, section 9): how it is cut into lines, and everything that predicts a symbol.
+// What a matrix stream says about its matrix before the symbols come (BITSTREAM.md, section 7): how it is cut into lines, and everything that predicts a symbol.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -10,7 +10,7 @@ namespace {
 // round(2^15 * 2^(i / 8))
 constexpr uint32_t kPowers[8] = {32768, 35734, 38968, 42495, 46341, 50535, 55109, 60097};
 
-// factor * 2^(eighths / 8), rounded down in the way that BITSTREAM.md, section 9.5, says.
+// factor * 2^(eighths / 8), rounded down in the way that BITSTREAM.md, section 7.5, says.
 uint32_t times_power(uint32_t factor, int eighths) {
   const int whole = eighths >> 3;  // floor
   const uint64_t product = uint64_t(factor) * kPowers[eighths & 7];

@@ -1,4 +1,4 @@
-// A linear predictor along the lines of matrices, which several matrices may share (BITSTREAM.md, section 9.3).
+// A linear predictor along the lines of matrices, which several matrices may share (BITSTREAM.md, section 7.3).
 #pragma once
 #include <cstddef>
 #include <cstdint>
