@@ -197,7 +197,7 @@ ILLEGAL: dict[str, Callable[[], Illegal]] = {
     "StreamTruncated: empty, no symbols": lambda: (b"", 0, "i8"),
     "StreamTruncated: no chunk_symbols": lambda: (b"\x03", 3, "i8"),
     "StreamTruncated: in chunk_symbols": lambda: (b"\x03\x80\x80", 3, "i8"),
-    "UnknownModel: 4": lambda: (b"\x04" + LEGAL[1:], len(SYMBOLS), "i8"),
+    "UnknownModel: 5": lambda: (b"\x05" + LEGAL[1:], len(SYMBOLS), "i8"),
     "UnknownModel: 255": lambda: (b"\xff", 0, "u8"),
     "BodySizeMismatch: raw, short": lambda: (plain_stream(0, [1, 2], "i8"), 3, "i8"),
     "BodySizeMismatch: raw, long": lambda: (plain_stream(0, [1, 2, 3, 4], "u8"), 3, "u8"),

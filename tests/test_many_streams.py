@@ -16,7 +16,7 @@ def many_streams() -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.T
     symbols += [outliers(64 * 150, 3.0, torch.int8, 8).view(-1, 64), bell(100 * 37, 40.0, torch.int8, 9).view(37, 100), bell(600, 4.0, torch.int8, 10).view(6, 100)]
     symbols += [torch.full((40, 33), -3, dtype=torch.int8), torch.randint(-128, 128, (20, 50), dtype=torch.int8), torch.empty(0, 7, dtype=torch.int8)]
     encoded = [torch_ans.encode_stream(s, 96 * (1 + 11 * i)) for i, s in enumerate(symbols)]
-    assert {streams.stream_model(e) for e in encoded} == set(streams.Model)
+    assert {streams.stream_model(e) for e in encoded} == set(streams.Model) - {streams.Model.MATRIX}
     return symbols, encoded, [torch.logspace(-3, 2, s.shape[0]).half() for s in symbols]
 
 

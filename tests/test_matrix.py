@@ -7,6 +7,7 @@ import io
 import random
 from collections.abc import Iterator
 
+import matrix_forge
 import pytest
 import reference_matrix
 import torch
@@ -109,6 +110,14 @@ def test_damage_is_damage_for_both_decoders(name: str) -> None:
             found = type(error).__name__.removesuffix("Error")
         # A stream with several faults may be refused by any of their names.
         assert isinstance(found, str) == isinstance(expected, str) and (isinstance(found, str) or found == expected), (trial, found, expected)
+
+
+@pytest.mark.parametrize("case", matrix_forge.ILLEGAL)
+def test_illegal_headers_are_named(case: str) -> None:
+    stream, symbol_type = matrix_forge.ILLEGAL[case]
+    dtype = {"i8": torch.int8, "u8": torch.uint8, "i16": torch.int16}[symbol_type]
+    with pytest.raises(errors.BY_NAME[case.split(":")[0]]):
+        ops.decode_stream(torch.frombuffer(bytearray(stream), dtype=torch.uint8), matrix_forge.NUMEL, dtype)
 
 
 def test_wrong_arguments() -> None:

@@ -7,6 +7,7 @@ import random
 import re
 from pathlib import Path
 
+import matrix_forge
 import pytest
 from reference_codec import SLOTS, SYMBOL_TYPES, Corrupted, alias_layout, decode_stream, read_table, slot_owners
 from stream_forge import ILLEGAL, encode_stream, legal_stream, plain_stream, random_frequencies
@@ -97,10 +98,18 @@ def test_illegal_stream_is_named(case: str) -> None:
     assert caught.value.name == case.split(":")[0]
 
 
+@pytest.mark.parametrize("case", matrix_forge.ILLEGAL)
+def test_illegal_matrix_is_named(case: str) -> None:
+    stream, symbol_type = matrix_forge.ILLEGAL[case]
+    with pytest.raises(Corrupted) as caught:
+        decode_stream(stream, matrix_forge.NUMEL, symbol_type)
+    assert caught.value.name == case.split(":")[0]
+
+
 def test_illegal_streams_cover_every_name_of_the_specification() -> None:
     rules = re.findall(r"^Corrupted if: .*?(?=^\s*$|\Z)", SPECIFICATION.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     names = set(re.findall(r"\(`([A-Z]\w+)`\)", "".join(rules)))
-    assert len(rules) == 4 and names == {case.split(":")[0] for case in ILLEGAL}
+    assert len(rules) == 5 and names == {case.split(":")[0] for case in [*ILLEGAL, *matrix_forge.ILLEGAL]}
 
 
 def assert_decodes_or_is_corrupted(stream: bytes, numel: int, symbol_type: str, origin: str) -> None:

@@ -5,6 +5,7 @@ Everything is decided by bits: of fits on the matrices themselves, headers and c
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -125,6 +126,7 @@ class Planner:
         self.chunk_symbols = chunk_symbols
         self.done = done
         self.choices = [_Choice(matrix.best_bytes) for matrix in self.matrices]
+        self.alone = list(self.choices)  # the best that need no predictors of another stream
         self.views = [list(views_of(i, matrix)) for i, matrix in enumerate(self.matrices)]
         self.sizes: dict[View, float] = {}  # without predictors
 
@@ -147,14 +149,14 @@ class Planner:
 
     def _consider(self, view: View, pool: _Pool | None = None, reference: View | None = None, levels: int = 0, means: bool = True) -> float:
         """Fits a matrix in one way, and keeps it if it is the best so far. Returns its bytes."""
-        other = {} if reference is None else {"reference": self.matrices[reference.matrix].symbols, "reference_transposed": reference.transposed}
         own = pool is not None and len(pool.members) == 1
         predictors = [] if pool is None else pool.predictors
-        fitted = self._fit(view, predictors, own_predictors=own, means=means, levels=levels, **other)
+        fitted = self._fit(view, predictors, own_predictors=own, means=means, levels=levels, **self._other(reference))
         numel = self.matrices[view.matrix].symbols.numel()
         size = fitted.bits / 8 + _CHUNK_BYTES * math.ceil(numel / self.chunk_symbols)
-        if size < self.choices[view.matrix].bytes:
-            self.choices[view.matrix] = _Choice(size, fitted.header, view, pool, reference, levels, predictors)
+        for choices in (self.choices, self.alone) if pool is None or own else (self.choices,):
+            if size < choices[view.matrix].bytes:
+                choices[view.matrix] = _Choice(size, fitted.header, view, pool, reference, levels, predictors)
         return size
 
     def _consider_references(self, view: View, pool: _Pool | None, plain: float) -> None:
@@ -192,33 +194,50 @@ class Planner:
     # ---- streams ----
 
     def _streams(self) -> dict[int, Stream]:
-        carriers: dict[int, int] = {}  # id of a pool -> the matrix whose stream carries its predictors
+        carriers = self._carriers()
         streams = {}
-        for matrix, choice in zip(self.matrices, self.choices):
-            if choice.header is None or choice.view is None:
-                self._finish(matrix)
-                continue
-            pool, header, predictors_of = choice.pool, choice.header, None
-            predictors: Sequence[Tensor] = choice.predictors
-            reference = None if choice.reference is None else self.matrices[choice.reference.matrix]
-            if pool is not None and len(pool.members) > 1:
-                predictors_of = carriers.setdefault(id(pool), matrix.number)
-                if predictors_of == matrix.number:
-                    other = {} if choice.reference is None or reference is None else {"reference": reference.symbols, "reference_transposed": choice.reference.transposed}
-                    header = self._fit(choice.view, predictors, own_predictors=True, levels=choice.levels, **other).header
-                    predictors_of = None
-            carried = pool is not None and predictors_of is None
-            stream = ops.encode_matrix(matrix.symbols, header, () if carried else predictors, None if reference is None else reference.symbols)
-            is_carrier = carried and pool is not None and len(pool.members) > 1
-            if stream.numel() < matrix.best_bytes or is_carrier:
-                streams[matrix.number] = Stream(stream, predictors_of, None if reference is None else reference.number)
-            self._finish(matrix)
+        for position, matrix in enumerate(self.matrices):
+            choice = self.choices[position]
+            if choice.pool is not None and id(choice.pool) in carriers and carriers[id(choice.pool)] != position:
+                streams[matrix.number] = self._stream(position, choice, predictors_of=self.matrices[carriers[id(choice.pool)]].number)
+            elif choice.header is not None:
+                stream = self._stream(position, choice)
+                if stream.stream.numel() < matrix.best_bytes or position in carriers.values():
+                    streams[matrix.number] = stream
+            if self.done is not None:
+                self.done(matrix.number)
         return streams
 
-    def _finish(self, matrix: Matrix) -> None:
-        if self.done is not None:
-            self.done(matrix.number)
+    def _stream(self, position: int, choice: _Choice, predictors_of: int | None = None) -> Stream:
+        assert choice.header is not None
+        reference = None if choice.reference is None else self.matrices[choice.reference.matrix]
+        predictors = [] if predictors_of is None else choice.predictors
+        stream = ops.encode_matrix(self.matrices[position].symbols, choice.header, predictors, None if reference is None else reference.symbols)
+        return Stream(stream, predictors_of, None if reference is None else reference.number)
 
+    def _carriers(self) -> dict[int, int]:
+        """By id of each pool that several matrices use: the one, the largest, whose stream carries the predictors. Its header now has them."""
+        users: dict[int, list[int]] = {}
+        for position, choice in enumerate(self.choices):
+            if choice.pool is not None and len(choice.pool.members) > 1:
+                users.setdefault(id(choice.pool), []).append(position)
+        carriers = {}
+        for pool, positions in users.items():
+            carrier = max(positions, key=lambda i: (self.matrices[i].symbols.numel(), -i))
+            choice = self.choices[carrier]
+            assert choice.view is not None
+            header = self._fit(choice.view, choice.predictors, own_predictors=True, levels=choice.levels, **self._other(choice.reference)).header
+            saved = sum(self.alone[i].bytes - self.choices[i].bytes for i in positions) - sum(p.numel() for p in choice.predictors)
+            if saved > 0 and header.numel() < self.matrices[carrier].symbols.numel():
+                carriers[pool] = carrier
+                self.choices[carrier] = dataclasses.replace(choice, header=header)
+            else:  # as it turned out, the predictors are not worth their bytes
+                for i in positions:
+                    self.choices[i] = self.alone[i]
+        return carriers
+
+    def _other(self, reference: View | None) -> dict[str, object]:
+        return {} if reference is None else {"reference": self.matrices[reference.matrix].symbols, "reference_transposed": reference.transposed}
 
 # A pool in the making keeps a matrix that would save this part of what it saves alone; when it stands, it must save more.
 _GROWING = 0.3

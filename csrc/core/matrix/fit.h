@@ -3,7 +3,7 @@
 #include <cstdint>
 
 #include "core/matrix/matrix_coder.h"
-#include "core/matrix/parallel.h"
+#include "core/matrix/fit_threads.h"
 #include "core/matrix/residuals.h"
 
 namespace ans::core {

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "core/matrix/matrix_coder.h"
-#include "core/matrix/parallel.h"
+#include "core/matrix/fit_threads.h"
 #include "core/matrix/residuals.h"
 
 namespace ans::core {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/matrix/matrix_coder.h"
-#include "core/matrix/parallel.h"
+#include "core/matrix/fit_threads.h"
 #include "core/matrix/predictor.h"
 
 namespace ans::core {
