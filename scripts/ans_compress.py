@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--verify needs --output")
     if args.json and not args.analyze:
         parser.error("--json needs --analyze")
-    settings = ["--chunk-symbols", str(args.chunk_symbols)]
+    settings = ["--chunk-symbols", str(args.chunk_symbols), "--level", args.level]
     settings += ["--bits", str(args.bits)] if args.bits is not None else []
     settings += ["--clip-sigmas", str(args.clip_sigmas)] if args.clip_sigmas is not None else []
     code = 0

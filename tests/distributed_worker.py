@@ -46,6 +46,7 @@ def example(seed=0):
 
 OPTIONS = {
     "exact": {"chunk_symbols": 4096},
+    "predicted": {"bits": 6, "min_quantized_numel": 2000, "level": "best"},
     "quantized": {"bits": 6, "chunk_symbols": 2000, "min_quantized_numel": 2000, "ties": (".q", ".scale")},
 }
 

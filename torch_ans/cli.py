@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import model as models
-from . import ops, tree
+from . import ops, prediction, tree
 from ._version import __version__
 from .analyze import Analysis, TensorReport, analyze, bits_per, inspect, roles
 from .atomic import check_target
@@ -114,6 +114,7 @@ def add_compression_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--clip-sigmas", type=_clip, metavar="K", help=f'clip rows at K standard deviations ({ops.DEFAULT_CLIP_SIGMAS}), or "absmax": nowhere'
     )
+    command.add_argument("--level", choices=prediction.LEVELS, default="fast", help="how hard to look for a smaller file (default: fast)")
     command.add_argument(
         "--chunk-symbols",
         type=_chunk_symbols,
@@ -127,7 +128,7 @@ def compression_options(args: argparse.Namespace, parser: argparse.ArgumentParse
     """Arguments of `compress_model`."""
     if args.clip_sigmas is not None and args.bits is None:
         parser.error("--clip-sigmas needs --bits: nothing is quantized without")
-    return {"bits": args.bits, "clip_sigmas": args.clip_sigmas, "chunk_symbols": args.chunk_symbols}
+    return {"bits": args.bits, "clip_sigmas": args.clip_sigmas, "chunk_symbols": args.chunk_symbols, "level": args.level}
 
 
 def _clip(text: str) -> float | str:

@@ -181,8 +181,13 @@ def _(grams):
 
 
 @_register("ans::predictor_gain")
-def _(gram, predictor):
+def _(gram, predictor, stride=1):
     return gram.new_empty((), dtype=torch.float64)
+
+
+@_register("ans::reference_gain")
+def _(symbols, columns, transposed, reference, reference_transposed):
+    return symbols.new_empty((), dtype=torch.float64)
 
 
 # ---- many tensors ----

@@ -317,7 +317,7 @@ def fit_matrix(
     means: bool = True,
     levels: int = 0,
     chunk_symbols: int = DEFAULT_CHUNK_SYMBOLS,
-    sample_lines: int = 4096,
+    sample_symbols: int = 1 << 20,
 ) -> FittedMatrix:
     """The best model of symbols (int8 or uint8, of any shape) as lines of `columns` symbols. Line i, column j is element `i * columns + j`, or with
     `transposed` element `j * lines + i`.
@@ -326,10 +326,10 @@ def fit_matrix(
         `encode_matrix` and `decode_matrix` need them again.
     reference: symbols of another matrix of the same size and dtype (`reference_transposed` as `transposed`), whose line i may help to predict line i.
     means: columns have means. levels: how deep lines of this matrix may refer to each other (0: not at all).
-    sample_lines: choices are made on about so many lines; the result is fitted to all."""
+    sample_symbols: choices are made on about so many symbols; the result is fitted to all."""
     with translate():
         header, bits = torch.ops.ans.fit_matrix(
-            symbols, columns, transposed, list(predictors), own_predictors, reference, reference_transposed, means, levels, chunk_symbols, sample_lines
+            symbols, columns, transposed, list(predictors), own_predictors, reference, reference_transposed, means, levels, chunk_symbols, sample_symbols
         )
     return FittedMatrix(header, int(bits))
 
@@ -373,10 +373,16 @@ def fit_predictor(grams: Sequence[Tensor]) -> FittedPredictor:
     return FittedPredictor(predictor, *bits.tolist())
 
 
-def predictor_gain(gram: Tensor, predictor: Tensor) -> float:
-    """What a predictor saves in a matrix, in bits, by its `matrix_gram`."""
+def predictor_gain(gram: Tensor, predictor: Tensor, stride: int = 1) -> float:
+    """What a predictor saves in a matrix, in bits, by its `matrix_gram`: as far as every `stride`-th column tells."""
     with translate():
-        return float(torch.ops.ans.predictor_gain(gram, predictor))
+        return float(torch.ops.ans.predictor_gain(gram, predictor, stride))
+
+
+def reference_gain(symbols: Tensor, columns: int, transposed: bool, reference: Tensor, reference_transposed: bool) -> float:
+    """About what the lines of a matrix save by references to the same lines of another one, in bits."""
+    with translate():
+        return float(torch.ops.ans.reference_gain(symbols, columns, transposed, reference, reference_transposed))
 
 
 def fit_predictors(symbols: Sequence[Tensor], columns: int, transposed: Sequence[bool], most: int) -> list[Tensor]:

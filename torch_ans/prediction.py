@@ -25,20 +25,24 @@ _MIN_LINES = 8
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard to look. `predictors`: at most so many for the lines of one group of matrices (0: no linear prediction); `levels`: depth of references between lines;
-    `references`: earlier matrices that may serve as reference are tried; `period`: the longest predictor."""
+    """How hard to look. `predictors`: at most so many for the lines of one group of matrices; `levels`: depth of references between lines; `references`: so many earlier
+    matrices are looked at as references, and `tried` so many; `period`: the longest predictor; `own_lines`: a matrix may have a predictor of its own if it has so many lines
+    per column; `seeds`: where groups of matrices that share predictors may begin."""
 
     predictors: int
     levels: int
     references: int
+    tried: int
     period: int
+    own_lines: float
+    seeds: int
 
 
 #: By name of the level; None: order-0 coding alone.
 LEVELS: dict[str, Effort | None] = {
     "fast": None,
-    "default": Effort(predictors=1, levels=0, references=1, period=1024),
-    "best": Effort(predictors=3, levels=4, references=8, period=2048),
+    "default": Effort(predictors=1, levels=0, references=3, tried=1, period=1024, own_lines=1.5, seeds=4),
+    "best": Effort(predictors=3, levels=4, references=12, tried=2, period=2048, own_lines=0.5, seeds=12),
 }
 
 
@@ -113,6 +117,7 @@ def views_of(position: int, matrix: Matrix) -> Iterator[View]:
                 yield view
 
 
+_LEAST_REFERENCE_GAIN = 32 * 8  # bits
 # About what a chunk takes beside the code of its symbols.
 _CHUNK_BYTES = 10
 
@@ -129,13 +134,17 @@ class Planner:
         self.alone = list(self.choices)  # the best that need no predictors of another stream
         self.views = [list(views_of(i, matrix)) for i, matrix in enumerate(self.matrices)]
         self.sizes: dict[View, float] = {}  # without predictors
+        self.references: dict[View, list[View]] = {}
 
     def run(self) -> dict[int, Stream]:
         """Streams by number of the matrix, for those that are smaller than before."""
         for view in itertools.chain.from_iterable(self.views):
-            self.sizes[view] = min(self._consider(view, means=means) for means in (False, True))
+            self.sizes[view] = self._consider(view)
+        for views in self.views:
+            if views:
+                self._consider(min(views, key=self.sizes.__getitem__), means=False)
         pools = self._pools()
-        for views in self.views if self.effort.references else []:
+        for views in self.views if self.effort.levels else []:
             for view in views:
                 self._consider_references(view, None, self.sizes[view])
         for pool in pools:
@@ -162,7 +171,7 @@ class Planner:
     def _consider_references(self, view: View, pool: _Pool | None, plain: float) -> None:
         """Lines of earlier matrices, and of this one, as references; `plain` is what the view takes without."""
         lines = self.matrices[view.matrix].symbols.numel() // view.columns
-        best, best_size = None, plain - 32
+        best, best_size = None, plain
         for other in self._possible_references(view):
             size = self._consider(view, pool, other)
             if size < best_size:
@@ -171,14 +180,20 @@ class Planner:
             self._consider(view, pool, best, self.effort.levels)
 
     def _possible_references(self, view: View) -> list[View]:
-        """The nearest earlier matrices, in views of the same shape."""
-        numel, dtype = self.matrices[view.matrix].symbols.numel(), self.matrices[view.matrix].symbols.dtype
+        """Of the nearest earlier matrices, in views of the same shape, those that promise most."""
+        if view in self.references:
+            return self.references[view]
+        symbols = self.matrices[view.matrix].symbols
         found = []
         for position in range(view.matrix - 1, -1, -1):
             other = self.matrices[position].symbols
-            if other.numel() == numel and other.dtype == dtype:
+            if other.numel() == symbols.numel() and other.dtype == symbols.dtype:
                 found += [v for v in self.views[position] if v.columns == view.columns]
-        return found[: self.effort.references]
+        found = found[: self.effort.references]
+        gain = {v: ops.reference_gain(symbols, view.columns, view.transposed, self.matrices[v.matrix].symbols, v.transposed) for v in found}
+        promising = sorted((v for v in found if gain[v] > _LEAST_REFERENCE_GAIN), key=lambda v: -gain[v])
+        self.references[view] = promising[: self.effort.tried]
+        return self.references[view]
 
     # ---- predictors ----
 
@@ -242,8 +257,9 @@ class Planner:
 # A pool in the making keeps a matrix that would save this part of what it saves alone; when it stands, it must save more.
 _GROWING = 0.3
 _LEAST_GAIN = 30 * 8  # bits
-_SEEDS = 12
 _ROUNDS = 8
+# Every so many columns tell enough of what a predictor saves, where groups are found.
+_STRIDE = 4
 
 
 class _Grouping:
@@ -256,11 +272,12 @@ class _Grouping:
         self.planner = planner
         self.matrices = planner.matrices
         self.columns = columns
+        self.stride = _STRIDE if columns >= 128 else 1
         lines = {view: self.matrices[view.matrix].symbols.numel() // columns for view in views}
         # What cannot pay for coefficients, even if all variance were explained, need not be looked at.
-        self.views = [view for view in views if lines[view] >= columns // 2 or len(views) > 1]
+        self.views = [view for view in views if lines[view] >= planner.effort.own_lines * columns or len(views) > 1]
         self.grams = {view: ops.matrix_gram(self.matrices[view.matrix].symbols, columns, view.transposed) for view in self.views}
-        self.own = {view: ops.fit_predictor([self.grams[view]]) for view in self.views if lines[view] >= columns // 2}
+        self.own = {view: ops.fit_predictor([self.grams[view]]) for view in self.views if lines[view] >= planner.effort.own_lines * columns}
         self.net = {view: max(0.0, fitted.gain_bits - fitted.coefficient_bits) for view, fitted in self.own.items()}
         self.best_net: dict[int, float] = {}
         for view, net in self.net.items():
@@ -269,8 +286,9 @@ class _Grouping:
     def pools(self) -> list[_Pool]:
         pools = [_Pool(self._predictors([view], net), [view]) for view, net in self.net.items() if net > _LEAST_GAIN]
         free = {view.matrix for view in self.views}
-        seeds = sorted((view for view in self.own if self.net[view] > 0), key=lambda view: -self.net[view])[:_SEEDS]
-        cross = {seed: {view: ops.predictor_gain(self.grams[view], self.own[seed].predictor) for view in self.views} for seed in seeds}
+        planner = self.planner
+        seeds = sorted((view for view in self.own if self.net[view] > 0), key=lambda view: -self.net[view])[: planner.effort.seeds]
+        cross = {seed: {view: ops.predictor_gain(self.grams[view], self.own[seed].predictor, self.stride) for view in self.views} for seed in seeds}
         while len(free) > 1 and seeds:
             gathered = [(seed, self._gather(cross[seed], free, _GROWING)) for seed in seeds if seed.matrix in free]
             values = [sum(cross[seed][view] for view in members if view.matrix != seed.matrix) for seed, members in gathered]
@@ -298,7 +316,7 @@ class _Grouping:
             if not members:
                 return [], 0.0
             fitted = ops.fit_predictor([self.grams[view] for view in members])
-            gains = {view: ops.predictor_gain(self.grams[view], fitted.predictor) for view in self.views}
+            gains = {view: ops.predictor_gain(self.grams[view], fitted.predictor, self.stride) for view in self.views}
             worth = sum(gains[view] - self.best_net.get(view.matrix, 0) for view in members) - fitted.coefficient_bits
             gathered = self._gather(gains, free, part)
             if gathered == members and part == 1:

@@ -11,6 +11,7 @@
 #include "core/matrix/matrix_encoder.h"
 #include "core/matrix/predictor_fit.h"
 #include "core/matrix/predictor_sets.h"
+#include "core/matrix/reference_fit.h"
 #include "torch/matrix_stream.h"
 #include "torch/stream_parts.h"
 
@@ -177,7 +178,7 @@ std::vector<Tensor> stream_predictors_cpu(const Tensor& stream, int64_t numel, S
 }
 
 std::tuple<Tensor, Tensor> fit_matrix_cpu(const Tensor& symbols, int64_t columns, bool transposed, std::vector<Tensor> predictors, bool own_predictors, std::optional<Tensor> reference,
-                                          bool reference_transposed, bool means, int64_t levels, int64_t chunk_symbols, int64_t sample_lines) {
+                                          bool reference_transposed, bool means, int64_t levels, int64_t chunk_symbols, int64_t sample_symbols) {
   constexpr const char* kOp = "fit_matrix";
   check_chunk_symbols(kOp, chunk_symbols);
   ANS_CHECK_ARGUMENT(levels >= 0 && levels <= core::kMaxLevel, kOp, "levels is ", levels, ", not in 0 ... ", core::kMaxLevel);
@@ -200,7 +201,7 @@ std::tuple<Tensor, Tensor> fit_matrix_cpu(const Tensor& symbols, int64_t columns
   options.means = means;
   options.nearest = levels > 0;
   options.depth = int(levels);
-  options.sample_lines = sample_lines;
+  options.sample_symbols = sample_symbols;
   const core::FitResult fit = core::fit_matrix(cpu::backend().matrices, in_threads, input, options);
   const std::vector<uint8_t> header = core::write_matrix_model(fit.model);
   Tensor bits = torch::stable::new_empty(symbols, {}, ScalarType::Long);
@@ -255,7 +256,7 @@ std::tuple<Tensor, Tensor> fit_predictor_cpu(std::vector<Tensor> grams) {
   const core::Covariance covariance = covariance_of(kOp, grams);
   core::FittedPredictor fitted;
   if (covariance.lines > 0) {
-    fitted = core::fit_predictor(covariance, covariance.columns - 1, in_threads);
+    fitted = core::fit_predictor(cpu::backend().matrices, covariance, covariance.columns - 1, in_threads);
   } else {  // constant columns
     fitted.predictor.period = covariance.columns;
     fitted.predictor.window = 1;
@@ -267,13 +268,33 @@ std::tuple<Tensor, Tensor> fit_predictor_cpu(std::vector<Tensor> grams) {
   return {bytes_tensor(grams[0], core::write_predictor(fitted.predictor)), bits};
 }
 
-Tensor predictor_gain_cpu(const Tensor& gram, const Tensor& predictor) {
+// What the lines of a matrix save by references to those of another one, in bits, before any other prediction.
+Tensor reference_gain_cpu(const Tensor& symbols, int64_t columns, bool transposed, const Tensor& reference, bool reference_transposed) {
+  constexpr const char* kOp = "reference_gain";
+  const View view(kOp, symbols, columns, transposed);
+  const View other(kOp, checked_reference(kOp, reference, symbols.numel(), symbols.scalar_type()).value(), columns, reference_transposed);
+  const core::MatrixCoder& coder = cpu::backend().matrices;
+  std::vector<core::Residuals> own, given;
+  own.push_back(core::residuals_of(coder, in_threads, view.lines(), nullptr));
+  given.push_back(core::residuals_of(coder, in_threads, other.lines(), nullptr));
+  core::take_means(in_threads, &own[0]);
+  core::take_means(in_threads, &given[0]);
+  const std::vector<int32_t> part(size_t(own[0].lines), 0);
+  core::ReferenceOptions options;
+  options.nearest = false;
+  Tensor bits = torch::stable::new_empty(symbols, {}, ScalarType::Double);
+  *bits.mutable_data_ptr<double>() = core::fit_references(coder, in_threads, {&own, &given, &part}, options).gain_bits;
+  return bits;
+}
+
+Tensor predictor_gain_cpu(const Tensor& gram, const Tensor& predictor, int64_t stride) {
   constexpr const char* kOp = "predictor_gain";
   const core::Covariance covariance = covariance_of(kOp, {gram});
   const core::PredictorList list = parse_predictors(kOp, {predictor});
+  ANS_CHECK_ARGUMENT(stride >= 1, kOp, "stride is ", stride);
   ANS_CHECK_ARGUMENT(list[0]->period == covariance.columns, kOp, "the predictor has a period of ", list[0]->period, ", the gram ", covariance.columns, " columns");
   Tensor bits = torch::stable::new_empty(gram, {}, ScalarType::Double);
-  *bits.mutable_data_ptr<double>() = covariance.lines > 0 ? core::predictor_gain(covariance, *list[0]) : 0;
+  *bits.mutable_data_ptr<double>() = covariance.lines > 0 ? core::predictor_gain(cpu::backend().matrices, covariance, *list[0], stride) : 0;
   return bits;
 }
 
@@ -306,5 +327,6 @@ STABLE_TORCH_LIBRARY_IMPL(ans, CPU, m) {
   m.impl("matrix_gram", TORCH_BOX(&ans::ops::matrix_gram_cpu));
   m.impl("fit_predictor", TORCH_BOX(&ans::ops::fit_predictor_cpu));
   m.impl("predictor_gain", TORCH_BOX(&ans::ops::predictor_gain_cpu));
+  m.impl("reference_gain", TORCH_BOX(&ans::ops::reference_gain_cpu));
   m.impl("fit_predictors", TORCH_BOX(&ans::ops::fit_predictors_cpu));
 }

@@ -11,11 +11,16 @@
 namespace ans::core {
 namespace {
 
-// While classes are not known, all that there can be.
-constexpr int kWidestOrigin = kMinLogScale;
+// While classes are not known, all that there can be: around the scales of the columns. What an average adds beyond is for the classes at the ends.
 void open_classes(MatrixModel* m) {
-  m->class_origin = kWidestOrigin;
-  m->classes.assign(size_t((kMaxLogScale - kMinLogScale) >> m->class_shift), ClassShape{});
+  int32_t low = kMaxLogScale, high = kMinLogScale;
+  for (const MatrixPart& part : m->parts)
+    for (int32_t s : part.scale) low = std::min(low, kScaleStep * s), high = std::max(high, kScaleStep * s);
+  constexpr int kAround = 2 * kOctave;
+  low = std::max(kMinLogScale, low - kAround);
+  high = std::min(kMaxLogScale, high + kAround);
+  m->class_origin = low;
+  m->classes.assign(size_t(std::max(1, std::min(kMaxClasses, (high - low) >> m->class_shift))), ClassShape{});
 }
 
 struct Candidate {
@@ -246,7 +251,7 @@ class Fit {
 
   void choose_classes() {
     (void)make_line_order(model_, &order_);
-    const int64_t stride = std::max<int64_t>(1, set_.lines / std::max<int64_t>(1, options_.sample_lines));
+    const int64_t stride = std::max<int64_t>(1, model_.numel() / std::max<int64_t>(1, options_.sample_symbols));
     MatrixModel best;
     uint64_t best_bits = 0;
     auto consider = [&](MatrixModel m) {

@@ -22,7 +22,7 @@ struct FitOptions {
   bool means = true;
   bool nearest = false;          // look for reference lines
   int depth = 4;                 // levels of them
-  int64_t sample_lines = 4096;   // on which choices are made
+  int64_t sample_symbols = 1 << 20;  // on which choices are made, about
 };
 
 struct FitResult {

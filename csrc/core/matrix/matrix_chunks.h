@@ -172,6 +172,12 @@ void find_matrix_predictions(const MatrixLines& lines, const MatrixRows& rows, i
   }
 }
 
+// Compiled for each target: wider registers, the same numbers.
+template <class V>
+void add_multiple(double a, const double* __restrict x, double* __restrict y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] += a * x[i];
+}
+
 template <class V>
 void push_matrix_rows(const EncodeTable* tables, const uint32_t* symbols, int64_t rows, int width, uint32_t* state, uint8_t** words) {
   using U32 = typename V::U32;

@@ -35,6 +35,8 @@ struct MatrixCoder {
   void (*find_predictions)(const MatrixLines& lines, const MatrixRows& rows, int64_t position, int64_t count, MatrixBand* band, int16_t* predictions);
   // sums[kDotRows][32]: dot products of 16-bit vectors, of `pairs` pairs each; see dot_rows().
   void (*dot_rows)(const uint32_t* lanes, const uint32_t* rows, int64_t stride, int64_t pairs, int32_t* sums);
+  // y[i] += a * x[i], each product and each sum rounded.
+  void (*add_multiple)(double a, const double* x, double* y, int64_t n);
   // Pushes rows of a chunk, the last one first, in which the lanes below `width` count. A symbol is context << 8 | index. 64 bytes below the words may be overwritten.
   void (*push_rows)(const EncodeTable* tables, const uint32_t* symbols, int64_t rows, int width, uint32_t* state, uint8_t** words);
 };

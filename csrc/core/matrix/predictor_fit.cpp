@@ -96,39 +96,31 @@ namespace {
 
 // Coefficients of the columns from `first` to j - 1 that predict column j best: the normal equations, by Cholesky's factors of the whole covariance where the window is whole.
 struct Factor {
-  std::vector<double> lower;  // [p][p], unit lower triangular
+  std::vector<double> lower;  // [p][p], unit lower triangular, without its diagonal
   int64_t p;
 };
 
-Factor factorize(const std::vector<double>& g, int64_t p) {
-  Factor f{g, p};
-  std::vector<double> diagonal(static_cast<size_t>(p));
-  double* a = f.lower.data();
-  for (int64_t j = 0; j < p; ++j) {  // L D L^T
-    double* row = a + j * p;
-    for (int64_t k = 0; k < j; ++k) {
-      double s = row[k];
-      const double* other = a + k * p;
-      for (int64_t l = 0; l < k; ++l) s -= row[l] * other[l] * diagonal[size_t(l)];
-      row[k] = s / diagonal[size_t(k)];
+// L D L^T, column after column: what a column contributes is taken off all rows below it.
+Factor factorize(const MatrixCoder& coder, std::vector<double> g, int64_t p) {
+  Factor f{std::vector<double>(size_t(p * p), 0), p};
+  for (int64_t k = 0; k < p; ++k) {
+    const double* pivot = &g[size_t(k * p)];  // symmetric: row k from its diagonal on is column k
+    const double d = pivot[k] > 0 ? pivot[k] : 1e-9;
+    for (int64_t j = k + 1; j < p; ++j) {
+      const double l = pivot[j] / d;
+      f.lower[size_t(j * p + k)] = l;
+      if (l != 0) coder.add_multiple(-l, pivot + j, &g[size_t(j * p + j)], p - j);
     }
-    double d = g[size_t(j * p + j)];
-    for (int64_t l = 0; l < j; ++l) d -= row[l] * row[l] * diagonal[size_t(l)];
-    diagonal[size_t(j)] = d > 0 ? d : 1e-9;
-    for (int64_t k = j; k < p; ++k) row[k] = k == j ? 1.0 : 0.0;
   }
   return f;
 }
 
-// x with x L = row j of L (k < j): then -x ... the prediction of column j is sum of x[k] * column k.
-void coefficients_of(const Factor& f, int64_t j, double* x) {
+// The x for which x L is row j of L: the prediction of column j is the sum of x[k] * column k.
+void coefficients_of(const MatrixCoder& coder, const Factor& f, int64_t j, double* x) {
   const double* a = f.lower.data();
   const int64_t p = f.p;
   for (int64_t k = 0; k < j; ++k) x[k] = a[j * p + k];
-  for (int64_t k = j - 1; k >= 0; --k) {
-    const double v = x[k];
-    for (int64_t l = 0; l < k; ++l) x[l] -= v * a[k * p + l];
-  }
+  for (int64_t k = j - 1; k > 0; --k) coder.add_multiple(-x[k], a + k * p, x, k);
 }
 
 constexpr int kValues = 256;
@@ -143,18 +135,18 @@ CoefficientBits bits_from_counts(const std::array<double, kValues>& counts) {
 }
 
 // Coefficients of one column, rounded: coordinate after coordinate goes where data and coefficients together are least. Returns the variance that is left.
-double round_column(const std::vector<double>& g, int64_t p, double lines, int64_t first, int64_t j, double step, const CoefficientBits& bits, int32_t* c) {
+double round_column(const MatrixCoder& coder, const std::vector<double>& g, int64_t p, double lines, int64_t first, int64_t j, double step, const CoefficientBits& bits, int32_t* c) {
   std::vector<double> rest(static_cast<size_t>(j));  // covariance of what is left with each column
   for (int64_t k = first; k < j; ++k) rest[size_t(k)] = g[size_t(j * p + k)];
   for (int64_t l = first; l < j; ++l) {
     if (c[l] == 0) continue;
-    const double factor = double(c[l]) * step, *row = &g[size_t(l * p)];
-    for (int64_t k = first; k < j; ++k) rest[size_t(k)] -= factor * row[k];
+    coder.add_multiple(-double(c[l]) * step, &g[size_t(l * p + first)], &rest[size_t(first)], j - first);
   }
   double variance = g[size_t(j * p + j)];
   for (int64_t k = first; k < j; ++k) variance -= double(c[k]) * step * (g[size_t(j * p + k)] + rest[size_t(k)]);
-  auto data_bits = [&](double v) { return 0.5 * lines * std::log2(std::max(v / lines, 1e-6)); };
-  double cost = data_bits(variance);
+  // A change is small beside the variance: its logarithm is taken as straight, and renewed with every change.
+  auto bits_of_variance = [&](double v) { return 0.5 * lines / std::log(2.0) / std::max(v, 1e-6 * lines); };
+  double slope = bits_of_variance(variance);
   constexpr int kSweeps = 4;
   for (int sweep = 0; sweep < kSweeps; ++sweep) {
     bool changed = false;
@@ -164,21 +156,20 @@ double round_column(const std::vector<double>& g, int64_t p, double lines, int64
       const int32_t now = c[k];
       const int32_t ideal = int32_t(std::lround(double(now) + rest[size_t(k)] / own / step));
       int32_t best = now;
-      double best_total = cost + bits[size_t(now + 128)], best_variance = variance;
+      double best_total = bits[size_t(now + 128)], best_variance = variance;
       for (int32_t candidate : {ideal, ideal > 0 ? ideal - 1 : ideal + 1, 0}) {
         candidate = std::max(-128, std::min(127, candidate));
         if (candidate == now) continue;
-        const double change = double(candidate - now) * step, v = variance - 2 * change * rest[size_t(k)] + change * change * own;
-        const double total = data_bits(v) + bits[size_t(candidate + 128)];
-        if (total < best_total - 1e-6) best = candidate, best_total = total, best_variance = v;
+        const double change = double(candidate - now) * step, more = change * (change * own - 2 * rest[size_t(k)]);
+        const double total = slope * more + bits[size_t(candidate + 128)];
+        if (total < best_total - 1e-6) best = candidate, best_total = total, best_variance = variance + more;
       }
       if (best == now) continue;
       const double change = double(best - now) * step;
-      const double* row = &g[size_t(k * p)];
-      for (int64_t l = first; l < j; ++l) rest[size_t(l)] -= change * row[l];
+      coder.add_multiple(-change, &g[size_t(k * p + first)], &rest[size_t(first)], j - first);
       c[k] = best;
       variance = best_variance;
-      cost = data_bits(variance);
+      slope = bits_of_variance(variance);
       changed = true;
     }
     if (!changed) break;
@@ -194,12 +185,12 @@ std::vector<double> shrunk(std::vector<double> g, int64_t p, double factor) {
 }
 
 // [p][p]: of each column, the coefficients of the `window` columns before it.
-std::vector<double> exact_coefficients(const std::vector<double>& g, int64_t p, int64_t window, const Parallel& parallel) {
+std::vector<double> exact_coefficients(const MatrixCoder& coder, const std::vector<double>& g, int64_t p, int64_t window, const Parallel& parallel) {
   std::vector<double> exact(size_t(p * p), 0);
   if (window == p - 1) {
-    const Factor f = factorize(g, p);
+    const Factor f = factorize(coder, g, p);
     parallel(p, [&](int64_t begin, int64_t end) {
-      for (int64_t j = begin; j < end; ++j) coefficients_of(f, j, &exact[size_t(j * p)]);
+      for (int64_t j = begin; j < end; ++j) coefficients_of(coder, f, j, &exact[size_t(j * p)]);
     });
     return exact;
   }
@@ -209,7 +200,7 @@ std::vector<double> exact_coefficients(const std::vector<double>& g, int64_t p, 
       std::vector<double> part(size_t((w + 1) * (w + 1)));
       for (int64_t a = 0; a <= w; ++a)
         for (int64_t b = 0; b <= w; ++b) part[size_t(a * (w + 1) + b)] = g[size_t((first + a) * p + first + b)];
-      coefficients_of(factorize(part, w + 1), w, &exact[size_t(j * p + first)]);
+      coefficients_of(coder, factorize(coder, part, w + 1), w, &exact[size_t(j * p + first)]);
     }
   });
   return exact;
@@ -229,10 +220,10 @@ int32_t rounded(double coefficient, double step) { return std::max(-128, std::mi
 
 }  // namespace
 
-FittedPredictor rounded_predictor(const Covariance& covariance, const Parallel& parallel) {
+FittedPredictor rounded_predictor(const MatrixCoder& coder, const Covariance& covariance, const Parallel& parallel) {
   const int64_t p = covariance.columns;
   const double few = double(p) / covariance.lines;
-  const std::vector<double> exact = exact_coefficients(shrunk(with_ridge(covariance), p, 1 / (1 + few)), p, p - 1, parallel);
+  const std::vector<double> exact = exact_coefficients(coder, shrunk(with_ridge(covariance), p, 1 / (1 + few)), p, p - 1, parallel);
   FittedPredictor result;
   result.predictor.shift = 6;
   result.predictor.period = p;
@@ -242,7 +233,7 @@ FittedPredictor rounded_predictor(const Covariance& covariance, const Parallel& 
   return result;
 }
 
-FittedPredictor fit_predictor(const Covariance& covariance, int64_t window, const Parallel& parallel) {
+FittedPredictor fit_predictor(const MatrixCoder& coder, const Covariance& covariance, int64_t window, const Parallel& parallel) {
   const int64_t p = covariance.columns;
   window = std::min(window, p - 1);
   const double lines = covariance.lines;
@@ -259,7 +250,7 @@ FittedPredictor fit_predictor(const Covariance& covariance, int64_t window, cons
 
   FittedPredictor best;
   for (const double shrinkage : shrinkages) {
-   const std::vector<double> exact = exact_coefficients(shrunk(g, p, shrinkage), p, window, parallel);
+   const std::vector<double> exact = exact_coefficients(coder, shrunk(g, p, shrinkage), p, window, parallel);
    double last_net = -1e300;
    for (int shift = 4; shift <= 7; ++shift) {
     const double step = std::exp2(-shift);
@@ -277,7 +268,7 @@ FittedPredictor fit_predictor(const Covariance& covariance, int64_t window, cons
     for (int round = 0; round < kRounds; ++round) {
       bits = bits_from_counts(count());
       parallel(p, [&](int64_t begin, int64_t end) {
-        for (int64_t j = begin; j < end; ++j) variance[size_t(j)] = round_column(g, p, lines, std::max<int64_t>(0, j - window), j, step, bits, &c[size_t(j * p)]);
+        for (int64_t j = begin; j < end; ++j) variance[size_t(j)] = round_column(coder, g, p, lines, std::max<int64_t>(0, j - window), j, step, bits, &c[size_t(j * p)]);
       });
     }
     const std::array<double, kValues> counts = count();
@@ -301,27 +292,31 @@ FittedPredictor fit_predictor(const Covariance& covariance, int64_t window, cons
   return best;
 }
 
-double predictor_gain(const Covariance& covariance, const Predictor& predictor) {
+double predictor_gain(const MatrixCoder& coder, const Covariance& covariance, const Predictor& predictor, int64_t stride) {
   const int64_t p = covariance.columns;
   const double step = std::exp2(-predictor.shift), lines = covariance.lines;
   const std::vector<double>& g = covariance.value;
   std::vector<double> x(static_cast<size_t>(p)), y(static_cast<size_t>(p));
   double bits = 0;
   size_t next = 0;
+  int64_t columns = 0;
   for (int64_t j = 0; j < p; ++j) {
     const int64_t first = std::max<int64_t>(0, j - predictor.window);
+    if (j % stride != stride / 2) {
+      next += size_t(j - first);
+      continue;
+    }
+    ++columns;
     for (int64_t k = first; k < j; ++k) x[size_t(k)] = double(predictor.stationary ? predictor.coefficients[size_t(j - k - 1)] : predictor.coefficients[next++]) * step;
     std::fill(y.begin(), y.end(), 0.0);
-    for (int64_t k = first; k < j; ++k) {
-      const double* row = &g[size_t(k * p)];
-      for (int64_t l = first; l < j; ++l) y[size_t(l)] += x[size_t(k)] * row[l];
-    }
+    for (int64_t k = first; k < j; ++k)
+      if (x[size_t(k)] != 0) coder.add_multiple(x[size_t(k)], &g[size_t(k * p + first)], &y[size_t(first)], j - first);
     const double before = g[size_t(j * p + j)];
     double after = before;
     for (int64_t k = first; k < j; ++k) after += x[size_t(k)] * (y[size_t(k)] - 2 * g[size_t(j * p + k)]);
     bits += 0.5 * lines * (std::log2(std::max(before / lines, 1e-6)) - std::log2(std::max(after / lines, 1e-6)));
   }
-  return bits;
+  return columns > 0 ? bits * double(p) / double(columns) : 0;
 }
 
 }  // namespace ans::core

@@ -38,12 +38,12 @@ struct FittedPredictor {
 
 // The predictor of at most `window` columns that saves most, coefficients paid for: steps of several sizes are tried, and every coefficient is rounded to where it makes the
 // total of data and coefficients least.
-FittedPredictor fit_predictor(const Covariance& covariance, int64_t window, const Parallel& parallel);
+FittedPredictor fit_predictor(const MatrixCoder& coder, const Covariance& covariance, int64_t window, const Parallel& parallel);
 
 // The exact predictor of all columns before, rounded to 1/64: for steps on the way to others.
-FittedPredictor rounded_predictor(const Covariance& covariance, const Parallel& parallel);
+FittedPredictor rounded_predictor(const MatrixCoder& coder, const Covariance& covariance, const Parallel& parallel);
 
-// What a predictor saves of the lines of a covariance, in bits.
-double predictor_gain(const Covariance& covariance, const Predictor& predictor);
+// What a predictor saves of the lines of a covariance, in bits: as far as every `stride`-th column tells.
+double predictor_gain(const MatrixCoder& coder, const Covariance& covariance, const Predictor& predictor, int64_t stride);
 
 }  // namespace ans::core

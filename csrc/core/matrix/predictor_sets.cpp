@@ -173,7 +173,7 @@ PredictorSet fit_predictor_set(const MatrixCoder& coder, const Parallel& paralle
   Choice one;
   for (const LineSet& set : matrices) one.emplace_back(size_t(set.lines), 0);
   PredictorSet best;
-  best.predictors.push_back(fit_predictor(covariance_of(coder, parallel, matrices, one, 0), columns - 1, parallel));
+  best.predictors.push_back(fit_predictor(coder, covariance_of(coder, parallel, matrices, one, 0), columns - 1, parallel));
   best.bits = deal(best.predictors, &one) + best.predictors[0].coefficient_bits;
   const Predictor single = best.predictors[0].predictor;
   for (int count = 2; count <= most; ++count) {
@@ -188,7 +188,7 @@ PredictorSet fit_predictor_set(const MatrixCoder& coder, const Parallel& paralle
           const Covariance covariance = covariance_of(coder, parallel, matrices, choice, k);
           // A group without lines keeps its number.
           if (covariance.lines < 2) predictors.push_back(predictors.empty() ? best.predictors[0] : predictors.back());
-          else predictors.push_back(round == kRounds ? fit_predictor(covariance, columns - 1, parallel) : rounded_predictor(covariance, parallel));
+          else predictors.push_back(round == kRounds ? fit_predictor(coder, covariance, columns - 1, parallel) : rounded_predictor(coder, covariance, parallel));
         }
         bits = deal(predictors, &choice);
       }
