@@ -32,7 +32,19 @@ def samples() -> list[tuple[str, tuple]]:
     stream = torch_ans.encode_stream(q.symbols, 1500)
     contexts = (torch.arange(q.symbols.numel()) % 3).to(torch.uint8).view(q.symbols.shape)
     scales = ops.row_scale(weight(), 6, 4.5)
+    gram = ops.matrix_gram(q.symbols, 20)
+    predictor = ops.fit_predictor([gram]).predictor
+    header = ops.fit_matrix(q.symbols, 20, predictors=[predictor]).header
+    matrix = ops.encode_matrix(q.symbols, header, [predictor])
     return [
+        ("matrix_gram", (q.symbols, 20, False)),
+        ("fit_predictor", ([gram, gram],)),
+        ("predictor_gains", ([gram], [predictor, predictor])),
+        ("reference_gain", (q.symbols, 20, False, q.symbols, True)),
+        ("fit_matrix", (q.symbols, 20, True, [predictor])),
+        ("encode_matrix", (q.symbols, header, [predictor])),
+        ("decode_matrix", (matrix, q.symbols.numel(), torch.int8, [predictor])),
+        ("matrix_needs", (matrix, q.symbols.numel(), torch.int8)),
         ("row_scale", (weight(), 6, 12.85)),
         ("row_scale", (weight(dtype=torch.bfloat16), 4)),
         ("pack_scale", (scales,)),

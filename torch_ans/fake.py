@@ -180,9 +180,9 @@ def _(grams):
     return _bytes(grams[0], _dynamic(1)), grams[0].new_empty((2,), dtype=torch.float64)
 
 
-@_register("ans::predictor_gain")
-def _(gram, predictor, stride=1):
-    return gram.new_empty((), dtype=torch.float64)
+@_register("ans::predictor_gains")
+def _(grams, predictors, stride=1):
+    return grams[0].new_empty((len(grams), len(predictors)), dtype=torch.float64)
 
 
 @_register("ans::reference_gain")

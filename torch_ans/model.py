@@ -133,14 +133,15 @@ def compress(
     flat, specs = pipeline.agreed(exchange, lambda: _plan(state_dict, options))
     about = f"{len(specs)} tensors of {sum(spec.numel for spec in specs)} elements"
     exchange.agree(None, pipeline.digest(specs), about)
-    pieces = pipeline.encode(specs, flat.tensors, exchange, progress, options.chunk_symbols)
+    effort = prediction.effort_of(options.level)
+    pieces = pipeline.encode(specs, flat.tensors, exchange, progress if effort is None else None, options.chunk_symbols)
 
     def finish() -> CompressedModel | None:
         if pieces is None:
             return None
         entries, parts = pipeline.assemble(specs, pieces, options.chunk_symbols)
-        if (effort := prediction.effort_of(options.level)) is not None:
-            entries, parts = predicted.predict(entries, parts, effort, options.chunk_symbols, None)
+        if effort is not None:
+            entries, parts = predicted.predict(entries, parts, effort, options.chunk_symbols, progress)
         return CompressedModel(Index(tuple(entries), flat.structure, dict(metadata or {})), parts)
 
     return pipeline.agreed(exchange, finish)

@@ -318,6 +318,7 @@ def fit_matrix(
     levels: int = 0,
     chunk_symbols: int = DEFAULT_CHUNK_SYMBOLS,
     sample_symbols: int = 1 << 20,
+    adaptations: int = 6,
 ) -> FittedMatrix:
     """The best model of symbols (int8 or uint8, of any shape) as lines of `columns` symbols. Line i, column j is element `i * columns + j`, or with
     `transposed` element `j * lines + i`.
@@ -326,10 +327,11 @@ def fit_matrix(
         `encode_matrix` and `decode_matrix` need them again.
     reference: symbols of another matrix of the same size and dtype (`reference_transposed` as `transposed`), whose line i may help to predict line i.
     means: columns have means. levels: how deep lines of this matrix may refer to each other (0: not at all).
-    sample_symbols: choices are made on about so many symbols; the result is fitted to all."""
+    sample_symbols: choices are made on about so many symbols; the result is fitted to all.
+    adaptations: so many ways to follow scales along a line are tried (1 … 6)."""
     with translate():
         header, bits = torch.ops.ans.fit_matrix(
-            symbols, columns, transposed, list(predictors), own_predictors, reference, reference_transposed, means, levels, chunk_symbols, sample_symbols
+            symbols, columns, transposed, list(predictors), own_predictors, reference, reference_transposed, means, levels, chunk_symbols, sample_symbols, adaptations
         )
     return FittedMatrix(header, int(bits))
 
@@ -373,10 +375,10 @@ def fit_predictor(grams: Sequence[Tensor]) -> FittedPredictor:
     return FittedPredictor(predictor, *bits.tolist())
 
 
-def predictor_gain(gram: Tensor, predictor: Tensor, stride: int = 1) -> float:
-    """What a predictor saves in a matrix, in bits, by its `matrix_gram`: as far as every `stride`-th column tells."""
+def predictor_gains(grams: Sequence[Tensor], predictors: Sequence[Tensor], stride: int = 1) -> Tensor:
+    """What predictors save in matrices, in bits, by their `matrix_gram`: as far as every `stride`-th column tells. float64 [grams, predictors]."""
     with translate():
-        return float(torch.ops.ans.predictor_gain(gram, predictor, stride))
+        return torch.ops.ans.predictor_gains(list(grams), list(predictors), stride)
 
 
 def reference_gain(symbols: Tensor, columns: int, transposed: bool, reference: Tensor, reference_transposed: bool) -> float:

@@ -36,19 +36,22 @@ def predict(
 ) -> tuple[list[Entry], list[list[Tensor]]]:
     """The entries of a model whose streams are all of order 0, and their records, with smaller streams where there are such."""
     matrices, rest = [], {}
-    for number, (entry, record) in enumerate(zip(entries, parts)):
-        if not has_symbols(entry) or entry.streams[0].symbol_type == "i16" or entry.numel < prediction.MIN_SYMBOLS or len(entry.shape) < 2:
-            continue
-        joined = torch.cat(list(record))
-        stream, rest[number] = joined.split([entry.stream_bytes[0], joined.numel() - entry.stream_bytes[0]])
-        if streams.stream_model(stream) in (Model.RAW, Model.CONSTANT) and stream.numel() < prediction.MIN_SYMBOLS:
-            continue
-        symbols = streams.decode_stream(stream, entry.numel, symbol_dtype(entry.streams[0]))
-        matrices.append(Matrix(number, symbols, entry.shape, stream.numel()))
 
     def done(number: int) -> None:
         if progress is not None:
             progress(entries[number].name, entries[number].decoded_bytes)
+
+    for number, (entry, record) in enumerate(zip(entries, parts)):
+        if not has_symbols(entry) or entry.streams[0].symbol_type == "i16" or entry.numel < prediction.MIN_SYMBOLS or len(entry.shape) < 2:
+            done(number)
+            continue
+        joined = torch.cat(list(record))
+        stream, rest[number] = joined.split([entry.stream_bytes[0], joined.numel() - entry.stream_bytes[0]])
+        if streams.stream_model(stream) in (Model.RAW, Model.CONSTANT) and stream.numel() < prediction.MIN_SYMBOLS:
+            done(number)
+            continue
+        symbols = streams.decode_stream(stream, entry.numel, symbol_dtype(entry.streams[0]))
+        matrices.append(Matrix(number, symbols, entry.shape, stream.numel()))
 
     found = prediction.Planner(matrices, effort, chunk_symbols, done).run() if matrices else {}
     new_entries, new_parts = list(entries), [list(record) for record in parts]

@@ -27,7 +27,8 @@ _MIN_LINES = 8
 class Effort:
     """How hard to look. `predictors`: at most so many for the lines of one group of matrices; `levels`: depth of references between lines; `references`: so many earlier
     matrices are looked at as references, and `tried` so many; `period`: the longest predictor; `own_lines`: a matrix may have a predictor of its own if it has so many lines
-    per column; `seeds`: where groups of matrices that share predictors may begin."""
+    per column; `seeds`: where groups of matrices that share predictors may begin; `adaptations`, `sample`: as `adaptations` and
+    `sample_symbols` of `ops.fit_matrix`."""
 
     predictors: int
     levels: int
@@ -36,13 +37,15 @@ class Effort:
     period: int
     own_lines: float
     seeds: int
+    adaptations: int
+    sample: int
 
 
 #: By name of the level; None: order-0 coding alone.
 LEVELS: dict[str, Effort | None] = {
     "fast": None,
-    "default": Effort(predictors=1, levels=0, references=3, tried=1, period=1024, own_lines=1.5, seeds=4),
-    "best": Effort(predictors=3, levels=4, references=12, tried=2, period=2048, own_lines=0.5, seeds=12),
+    "default": Effort(predictors=1, levels=0, references=3, tried=1, period=1024, own_lines=1.5, seeds=4, adaptations=2, sample=1 << 17),
+    "best": Effort(predictors=3, levels=4, references=12, tried=2, period=2048, own_lines=0.5, seeds=12, adaptations=6, sample=1 << 20),
 }
 
 
@@ -143,18 +146,22 @@ class Planner:
         for views in self.views:
             if views:
                 self._consider(min(views, key=self.sizes.__getitem__), means=False)
-        pools = self._pools()
-        for views in self.views if self.effort.levels else []:
-            for view in views:
-                self._consider_references(view, None, self.sizes[view])
-        for pool in pools:
+        pools_of: dict[int, list[tuple[View, _Pool]]] = {}
+        for pool in self._pools():
             for view in pool.members:
+                pools_of.setdefault(view.matrix, []).append((view, pool))
+        for position, views in enumerate(self.views):
+            for view in views if self.effort.levels else []:
+                self._consider_references(view, None, self.sizes[view])
+            for view, pool in pools_of.get(position, []):
                 self._consider_references(view, pool, self._consider(view, pool))
+            if self.done is not None:
+                self.done(self.matrices[position].number)
         return self._streams()
 
     def _fit(self, view: View, predictors: Sequence[Tensor] = (), **options) -> ops.FittedMatrix:
         symbols = self.matrices[view.matrix].symbols
-        return ops.fit_matrix(symbols, view.columns, view.transposed, predictors, chunk_symbols=self.chunk_symbols, **options)
+        return ops.fit_matrix(symbols, view.columns, view.transposed, predictors, chunk_symbols=self.chunk_symbols, adaptations=self.effort.adaptations, sample_symbols=self.effort.sample, **options)
 
     def _consider(self, view: View, pool: _Pool | None = None, reference: View | None = None, levels: int = 0, means: bool = True) -> float:
         """Fits a matrix in one way, and keeps it if it is the best so far. Returns its bytes."""
@@ -219,8 +226,6 @@ class Planner:
                 stream = self._stream(position, choice)
                 if stream.stream.numel() < matrix.best_bytes or position in carriers.values():
                     streams[matrix.number] = stream
-            if self.done is not None:
-                self.done(matrix.number)
         return streams
 
     def _stream(self, position: int, choice: _Choice, predictors_of: int | None = None) -> Stream:
@@ -288,7 +293,7 @@ class _Grouping:
         free = {view.matrix for view in self.views}
         planner = self.planner
         seeds = sorted((view for view in self.own if self.net[view] > 0), key=lambda view: -self.net[view])[: planner.effort.seeds]
-        cross = {seed: {view: ops.predictor_gain(self.grams[view], self.own[seed].predictor, self.stride) for view in self.views} for seed in seeds}
+        cross = dict(zip(seeds, self._gains([self.own[seed].predictor for seed in seeds])))
         while len(free) > 1 and seeds:
             gathered = [(seed, self._gather(cross[seed], free, _GROWING)) for seed in seeds if seed.matrix in free]
             values = [sum(cross[seed][view] for view in members if view.matrix != seed.matrix) for seed, members in gathered]
@@ -301,6 +306,13 @@ class _Grouping:
                 pools.append(_Pool(self._predictors(members, worth), members))
                 free -= {view.matrix for view in members}
         return pools
+
+    def _gains(self, predictors: Sequence[Tensor]) -> list[dict[View, float]]:
+        """What each predictor saves in each view, in bits."""
+        if not predictors:
+            return []
+        table = ops.predictor_gains([self.grams[view] for view in self.views], predictors, self.stride)
+        return [dict(zip(self.views, column)) for column in table.T.tolist()]
 
     def _gather(self, gains: dict[View, float], free: set[int], part: float) -> list[View]:
         """Of each matrix the view that gains most, if it gains enough."""
@@ -316,7 +328,7 @@ class _Grouping:
             if not members:
                 return [], 0.0
             fitted = ops.fit_predictor([self.grams[view] for view in members])
-            gains = {view: ops.predictor_gain(self.grams[view], fitted.predictor, self.stride) for view in self.views}
+            [gains] = self._gains([fitted.predictor])
             worth = sum(gains[view] - self.best_net.get(view.matrix, 0) for view in members) - fitted.coefficient_bits
             gathered = self._gather(gains, free, part)
             if gathered == members and part == 1:

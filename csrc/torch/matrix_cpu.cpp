@@ -178,7 +178,7 @@ std::vector<Tensor> stream_predictors_cpu(const Tensor& stream, int64_t numel, S
 }
 
 std::tuple<Tensor, Tensor> fit_matrix_cpu(const Tensor& symbols, int64_t columns, bool transposed, std::vector<Tensor> predictors, bool own_predictors, std::optional<Tensor> reference,
-                                          bool reference_transposed, bool means, int64_t levels, int64_t chunk_symbols, int64_t sample_symbols) {
+                                          bool reference_transposed, bool means, int64_t levels, int64_t chunk_symbols, int64_t sample_symbols, int64_t adaptations) {
   constexpr const char* kOp = "fit_matrix";
   check_chunk_symbols(kOp, chunk_symbols);
   ANS_CHECK_ARGUMENT(levels >= 0 && levels <= core::kMaxLevel, kOp, "levels is ", levels, ", not in 0 ... ", core::kMaxLevel);
@@ -202,6 +202,7 @@ std::tuple<Tensor, Tensor> fit_matrix_cpu(const Tensor& symbols, int64_t columns
   options.nearest = levels > 0;
   options.depth = int(levels);
   options.sample_symbols = sample_symbols;
+  options.adaptations = int(std::max<int64_t>(1, std::min<int64_t>(adaptations, 100)));
   const core::FitResult fit = core::fit_matrix(cpu::backend().matrices, in_threads, input, options);
   const std::vector<uint8_t> header = core::write_matrix_model(fit.model);
   Tensor bits = torch::stable::new_empty(symbols, {}, ScalarType::Long);
@@ -287,14 +288,27 @@ Tensor reference_gain_cpu(const Tensor& symbols, int64_t columns, bool transpose
   return bits;
 }
 
-Tensor predictor_gain_cpu(const Tensor& gram, const Tensor& predictor, int64_t stride) {
-  constexpr const char* kOp = "predictor_gain";
-  const core::Covariance covariance = covariance_of(kOp, {gram});
-  const core::PredictorList list = parse_predictors(kOp, {predictor});
+// float64 [grams, predictors]
+Tensor predictor_gains_cpu(std::vector<Tensor> grams, std::vector<Tensor> predictors, int64_t stride) {
+  constexpr const char* kOp = "predictor_gains";
+  ANS_CHECK_ARGUMENT(!grams.empty(), kOp, "there are no grams");
   ANS_CHECK_ARGUMENT(stride >= 1, kOp, "stride is ", stride);
-  ANS_CHECK_ARGUMENT(list[0]->period == covariance.columns, kOp, "the predictor has a period of ", list[0]->period, ", the gram ", covariance.columns, " columns");
-  Tensor bits = torch::stable::new_empty(gram, {}, ScalarType::Double);
-  *bits.mutable_data_ptr<double>() = covariance.lines > 0 ? core::predictor_gain(cpu::backend().matrices, covariance, *list[0], stride) : 0;
+  const core::PredictorList list = parse_predictors(kOp, predictors);
+  std::vector<core::Gram> parsed;
+  for (const Tensor& t : grams) {
+    parsed.push_back(parse_gram(kOp, t));
+    for (const auto& p : list) ANS_CHECK_ARGUMENT(p->period == parsed.back().columns, kOp, "a predictor has a period of ", p->period, ", a gram ", parsed.back().columns, " columns");
+  }
+  Tensor bits = torch::stable::new_empty(grams[0], {int64_t(grams.size()), int64_t(list.size())}, ScalarType::Double);
+  double* out = bits.mutable_data_ptr<double>();
+  in_threads(int64_t(parsed.size()), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      core::Covariance covariance(parsed[size_t(i)].columns);
+      covariance.add(parsed[size_t(i)]);
+      for (size_t k = 0; k < list.size(); ++k)
+        out[size_t(i) * list.size() + k] = covariance.lines > 0 ? core::predictor_gain(cpu::backend().matrices, covariance, *list[k], stride) : 0;
+    }
+  });
   return bits;
 }
 
@@ -326,7 +340,7 @@ STABLE_TORCH_LIBRARY_IMPL(ans, CPU, m) {
   m.impl("stream_predictors", TORCH_BOX(&ans::ops::stream_predictors_cpu));
   m.impl("matrix_gram", TORCH_BOX(&ans::ops::matrix_gram_cpu));
   m.impl("fit_predictor", TORCH_BOX(&ans::ops::fit_predictor_cpu));
-  m.impl("predictor_gain", TORCH_BOX(&ans::ops::predictor_gain_cpu));
+  m.impl("predictor_gains", TORCH_BOX(&ans::ops::predictor_gains_cpu));
   m.impl("reference_gain", TORCH_BOX(&ans::ops::reference_gain_cpu));
   m.impl("fit_predictors", TORCH_BOX(&ans::ops::fit_predictors_cpu));
 }

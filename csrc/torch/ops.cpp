@@ -45,14 +45,14 @@ STABLE_TORCH_LIBRARY(ans, m) {
   // Matrices: prediction models. Symbols are int8 or uint8, of any shape; `columns` and `transposed` say how they are cut into lines.
   m.def(
       "fit_matrix(Tensor symbols, int columns, bool transposed, Tensor[] predictors, bool own_predictors=False, Tensor? reference=None, bool reference_transposed=False, "
-      "bool means=True, int levels=0, int chunk_symbols=81920, int sample_symbols=1048576) -> (Tensor header, Tensor bits)");
+      "bool means=True, int levels=0, int chunk_symbols=81920, int sample_symbols=1048576, int adaptations=6) -> (Tensor header, Tensor bits)");
   m.def("encode_matrix(Tensor symbols, Tensor header, Tensor[] predictors, Tensor? reference=None) -> Tensor");
   m.def("decode_matrix(Tensor stream, int numel, ScalarType symbol_dtype, Tensor[] predictors, Tensor? reference=None) -> Tensor");
   m.def("matrix_needs(Tensor stream, int numel, ScalarType symbol_dtype) -> Tensor");
   m.def("stream_predictors(Tensor stream, int numel, ScalarType symbol_dtype) -> Tensor[]");
   m.def("matrix_gram(Tensor symbols, int columns, bool transposed) -> Tensor");
   m.def("fit_predictor(Tensor[] grams) -> (Tensor predictor, Tensor bits)");
-  m.def("predictor_gain(Tensor gram, Tensor predictor, int stride=1) -> Tensor");
+  m.def("predictor_gains(Tensor[] grams, Tensor[] predictors, int stride=1) -> Tensor");
   m.def("reference_gain(Tensor symbols, int columns, bool transposed, Tensor reference, bool reference_transposed) -> Tensor");
   m.def("fit_predictors(Tensor[] symbols, int columns, int[] transposed, int most) -> Tensor[]");
   // Many tensors in one call: the chunks of all of them are decoded side by side.

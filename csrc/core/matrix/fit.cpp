@@ -71,7 +71,7 @@ class Fit {
     if (predictors.empty()) predictors.push_back(nullptr);
     for (const auto& p : predictors) residuals_.push_back(residuals_of(coder_, parallel_, set_, p));
     part_.assign(size_t(set_.lines), 0);
-    if (predictors.size() > 1) part_ = deal_lines(parallel_, residuals_, std::min<int64_t>(set_.lines, 2 * format::kLanes), {}, nullptr);
+    if (predictors.size() > 1) part_ = deal_lines(parallel_, residuals_, std::min<int64_t>(set_.lines, 2 * format::kLanes), 4, {}, nullptr);
     // Those that no line uses are left out.
     std::vector<int32_t> number(predictors.size(), -1);
     for (int32_t k : part_) number[size_t(k)] = 0;
@@ -260,7 +260,9 @@ class Fit {
       best = std::move(m);
       best_bits = bits;
     };
+    int tried = 0;
     for (const Candidate& c : kCandidates) {
+      if (tried++ == options_.adaptations) break;
       MatrixModel m = model_;
       std::copy(c.adaptation, c.adaptation + 2, m.adaptation);
       consider(std::move(m));

@@ -22,6 +22,7 @@ struct FitOptions {
   bool means = true;
   bool nearest = false;          // look for reference lines
   int depth = 4;                 // levels of them
+  int adaptations = 100;         // so many ways to follow scales are tried
   int64_t sample_symbols = 1 << 20;  // on which choices are made, about
 };
 

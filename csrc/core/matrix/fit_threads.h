@@ -10,4 +10,7 @@ using Parallel = std::function<void(int64_t n, const std::function<void(int64_t,
 
 inline void one_thread(int64_t n, const std::function<void(int64_t, int64_t)>& work) { work(0, n); }
 
+// The i-th of n whose work grows with their number, so that ranges of i are equal work.
+inline int64_t balanced(int64_t i, int64_t n) { return i % 2 == 0 ? i / 2 : n - 1 - i / 2; }
+
 }  // namespace ans::core

@@ -37,12 +37,11 @@ double line_cost(const int16_t* e, int64_t columns, const ColumnStatistics& s) {
   return 0.5 * double(columns) * std::log2(sum / double(columns) + 0.02) + s.log_sum;
 }
 
-std::vector<int32_t> deal_lines(const Parallel& parallel, const std::vector<Residuals>& residuals, int64_t least, std::vector<int32_t> chosen, std::vector<double>* cost) {
+std::vector<int32_t> deal_lines(const Parallel& parallel, const std::vector<Residuals>& residuals, int64_t least, int rounds, std::vector<int32_t> chosen, std::vector<double>* cost) {
   const int64_t lines = residuals[0].lines, columns = residuals[0].columns;
   std::vector<double> best(size_t(lines), 0);
   std::vector<bool> open(residuals.size(), true);
-  constexpr int kRounds = 4;
-  for (int round = 0; round < kRounds; ++round) {
+  for (int round = 0; round < rounds; ++round) {
     std::vector<ColumnStatistics> statistics;
     for (size_t k = 0; k < residuals.size(); ++k) statistics.push_back(open[k] ? column_statistics(parallel, residuals[k], chosen, int32_t(k)) : ColumnStatistics{});
     std::vector<int32_t> next(size_t(lines), 0);
@@ -67,7 +66,7 @@ std::vector<int32_t> deal_lines(const Parallel& parallel, const std::vector<Resi
     for (size_t k = 0; k < size.size(); ++k)
       if (open[k] && k != largest && size[k] < least) open[k] = false, closed = true;
     if (closed) {
-      round = std::min(round, kRounds - 2);  // their lines go elsewhere
+      round = std::min(round, rounds - 2);  // their lines go elsewhere
       for (int32_t& k : chosen)
         if (!open[size_t(k)]) k = int32_t(largest);
     }

@@ -19,8 +19,8 @@ ColumnStatistics column_statistics(const Parallel& parallel, const Residuals& re
 // Bits of a line, up to a constant, whatever its own scale.
 double line_cost(const int16_t* residuals, int64_t columns, const ColumnStatistics& statistics);
 
-// Deals lines to the residuals under which they cost least, means and variances being those of the lines that each group has: some rounds, from `chosen` on or, if that is empty, from
+// Deals lines to the residuals under which they cost least, means and variances being those of the lines that each group has: so many rounds, from `chosen` on or, if that is empty, from
 // statistics of all lines. Groups of fewer than `least` lines are left empty.
-std::vector<int32_t> deal_lines(const Parallel& parallel, const std::vector<Residuals>& residuals, int64_t least, std::vector<int32_t> chosen, std::vector<double>* cost);
+std::vector<int32_t> deal_lines(const Parallel& parallel, const std::vector<Residuals>& residuals, int64_t least, int rounds, std::vector<int32_t> chosen, std::vector<double>* cost);
 
 }  // namespace ans::core

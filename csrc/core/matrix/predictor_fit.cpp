@@ -190,7 +190,7 @@ std::vector<double> exact_coefficients(const MatrixCoder& coder, const std::vect
   if (window == p - 1) {
     const Factor f = factorize(coder, g, p);
     parallel(p, [&](int64_t begin, int64_t end) {
-      for (int64_t j = begin; j < end; ++j) coefficients_of(coder, f, j, &exact[size_t(j * p)]);
+      for (int64_t i = begin; i < end; ++i) coefficients_of(coder, f, balanced(i, p), &exact[size_t(balanced(i, p) * p)]);
     });
     return exact;
   }
@@ -252,7 +252,10 @@ FittedPredictor fit_predictor(const MatrixCoder& coder, const Covariance& covari
   for (const double shrinkage : shrinkages) {
    const std::vector<double> exact = exact_coefficients(coder, shrunk(g, p, shrinkage), p, window, parallel);
    double last_net = -1e300;
-   for (int shift = 4; shift <= 7; ++shift) {
+   // All steps from the first start, the best of these from others.
+   const bool again = best.predictor.period != 0;
+   const int first_shift = again ? best.predictor.shift : 4, last_shift = again ? first_shift : 7;
+   for (int shift = first_shift; shift <= last_shift; ++shift) {
     const double step = std::exp2(-shift);
     std::vector<int32_t> c(size_t(p * p), 0);
     for (size_t i = 0; i < c.size(); ++i) c[i] = rounded(exact[i], step);
@@ -268,7 +271,10 @@ FittedPredictor fit_predictor(const MatrixCoder& coder, const Covariance& covari
     for (int round = 0; round < kRounds; ++round) {
       bits = bits_from_counts(count());
       parallel(p, [&](int64_t begin, int64_t end) {
-        for (int64_t j = begin; j < end; ++j) variance[size_t(j)] = round_column(coder, g, p, lines, std::max<int64_t>(0, j - window), j, step, bits, &c[size_t(j * p)]);
+        for (int64_t i = begin; i < end; ++i) {
+          const int64_t j = balanced(i, p);
+          variance[size_t(j)] = round_column(coder, g, p, lines, std::max<int64_t>(0, j - window), j, step, bits, &c[size_t(j * p)]);
+        }
       });
     }
     const std::array<double, kValues> counts = count();

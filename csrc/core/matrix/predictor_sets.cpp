@@ -112,25 +112,49 @@ Choice by_distance(const Parallel& parallel, const std::vector<LineSet>& matrice
   };
   // The direction in which lines differ most from their centres, by the power method; a new centre is the mean of the lines that lie farthest along it.
   auto split = [&] {
-    std::vector<double> direction(size_t(columns), 1), next;
-    std::vector<std::pair<double, std::pair<size_t, int64_t>>> along;
-    constexpr int kPowers = 12, kFarthest = 10;  // one line of so many
+    // Sums are taken block by block, so that they do not depend on threads.
+    struct Block {
+      size_t matrix;
+      int64_t begin, end;
+    };
+    constexpr int64_t kBlockLines = 512;
+    std::vector<Block> blocks;
+    for (size_t m = 0; m < matrices.size(); ++m)
+      for (int64_t i = 0; i < matrices[m].lines; i += kBlockLines) blocks.push_back({m, i, std::min(matrices[m].lines, i + kBlockLines)});
+    std::vector<float> direction(size_t(columns), 1);
+    std::vector<std::vector<double>> part(blocks.size());
+    std::vector<std::vector<std::pair<double, std::pair<size_t, int64_t>>>> distances(blocks.size());
+    constexpr int kPowers = 8, kFarthest = 10;  // one line of so many
     for (int round = 0; round < kPowers; ++round) {
-      next.assign(size_t(columns), 0);
-      along.clear();
-      for (size_t m = 0; m < matrices.size(); ++m)
-        for (int64_t i = 0; i < matrices[m].lines; ++i) {
-          const std::vector<float>& centre = centres[size_t(choice[m][size_t(i)])];
-          double dot = 0;
-          for (int64_t j = 0; j < columns; ++j) dot += direction[size_t(j)] * (double(matrices[m].value(i * columns + j)) * scale[m] - double(centre[size_t(j)]));
-          for (int64_t j = 0; j < columns; ++j) next[size_t(j)] += dot * (double(matrices[m].value(i * columns + j)) * scale[m] - double(centre[size_t(j)]));
-          along.push_back({-dot, {m, i}});
+      parallel(int64_t(blocks.size()), [&](int64_t begin, int64_t end) {
+        std::vector<float> line(static_cast<size_t>(columns));
+        for (size_t b = size_t(begin); b < size_t(end); ++b) {
+          part[b].assign(size_t(columns), 0);
+          distances[b].clear();
+          for (int64_t i = blocks[b].begin; i < blocks[b].end; ++i) {
+            const LineSet& set = matrices[blocks[b].matrix];
+            const std::vector<float>& centre = centres[size_t(choice[blocks[b].matrix][size_t(i)])];
+            const float factor = float(scale[blocks[b].matrix]);
+            double dot = 0;
+            for (int64_t j = 0; j < columns; ++j) {
+              line[size_t(j)] = float(set.value(i * columns + j)) * factor - centre[size_t(j)];
+              dot += double(direction[size_t(j)] * line[size_t(j)]);
+            }
+            const float weight = float(dot);
+            for (int64_t j = 0; j < columns; ++j) part[b][size_t(j)] += double(weight * line[size_t(j)]);
+            distances[b].push_back({-dot, {blocks[b].matrix, i}});
+          }
         }
+      });
+      std::vector<double> next(size_t(columns), 0);
       double norm = 0;
+      for (const std::vector<double>& p : part)
+        for (size_t j = 0; j < next.size(); ++j) next[j] += p[j];
       for (double v : next) norm += v * v;
-      for (double& v : next) v /= std::sqrt(norm) + 1e-30;
-      direction = next;
+      for (size_t j = 0; j < next.size(); ++j) direction[j] = float(next[j] / (std::sqrt(norm) + 1e-30));
     }
+    std::vector<std::pair<double, std::pair<size_t, int64_t>>> along;
+    for (const auto& of_block : distances) along.insert(along.end(), of_block.begin(), of_block.end());
     std::sort(along.begin(), along.end());
     if (std::abs(along.back().first) > std::abs(along.front().first)) std::reverse(along.begin(), along.end());
     const size_t taken = (along.size() + kFarthest - 1) / kFarthest;
@@ -159,13 +183,13 @@ Choice by_distance(const Parallel& parallel, const std::vector<LineSet>& matrice
 PredictorSet fit_predictor_set(const MatrixCoder& coder, const Parallel& parallel, const std::vector<LineSet>& matrices, int most) {
   const int64_t columns = matrices[0].columns;
   // Deals the lines of all matrices; returns their cost.
-  auto deal = [&](const std::vector<FittedPredictor>& predictors, Choice* choice) {
+  auto deal = [&](const std::vector<FittedPredictor>& predictors, int rounds, Choice* choice) {
     double bits = 0;
     for (size_t m = 0; m < matrices.size(); ++m) {
       std::vector<Residuals> all;
       for (const FittedPredictor& p : predictors) all.push_back(residuals_of(coder, parallel, matrices[m], std::make_shared<const Predictor>(p.predictor)));
       std::vector<double> cost;
-      (*choice)[m] = deal_lines(parallel, all, 1, std::move((*choice)[m]), &cost);
+      (*choice)[m] = deal_lines(parallel, all, 1, rounds, std::move((*choice)[m]), &cost);
       bits += std::accumulate(cost.begin(), cost.end(), 0.0);
     }
     return bits;
@@ -174,7 +198,7 @@ PredictorSet fit_predictor_set(const MatrixCoder& coder, const Parallel& paralle
   for (const LineSet& set : matrices) one.emplace_back(size_t(set.lines), 0);
   PredictorSet best;
   best.predictors.push_back(fit_predictor(coder, covariance_of(coder, parallel, matrices, one, 0), columns - 1, parallel));
-  best.bits = deal(best.predictors, &one) + best.predictors[0].coefficient_bits;
+  best.bits = deal(best.predictors, 1, &one) + best.predictors[0].coefficient_bits;
   const Predictor single = best.predictors[0].predictor;
   for (int count = 2; count <= most; ++count) {
     bool better = false;
@@ -190,7 +214,7 @@ PredictorSet fit_predictor_set(const MatrixCoder& coder, const Parallel& paralle
           if (covariance.lines < 2) predictors.push_back(predictors.empty() ? best.predictors[0] : predictors.back());
           else predictors.push_back(round == kRounds ? fit_predictor(coder, covariance, columns - 1, parallel) : rounded_predictor(coder, covariance, parallel));
         }
-        bits = deal(predictors, &choice);
+        bits = deal(predictors, round == kRounds ? 3 : 1, &choice);
       }
       bits += entropy_bits(choice, predictors.size());
       for (const FittedPredictor& p : predictors) bits += p.coefficient_bits;

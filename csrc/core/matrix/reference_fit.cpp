@@ -55,12 +55,11 @@ class LineVectors {
     std::vector<Edge> all;
     std::mutex merging;
     const int64_t blocks = (lines_ + kDotRows - 1) / kDotRows;
-    // The work of a block grows with its number: threads take one from either end in turn.
     parallel(blocks, [&](int64_t begin, int64_t end) {
       std::vector<Edge> found;
       alignas(64) int32_t sums[kDotRows * format::kLanes];
       for (int64_t n = begin; n < end; ++n) {
-        const int64_t block = n % 2 == 0 ? n / 2 : blocks - 1 - n / 2, first = block * kDotRows;
+        const int64_t block = balanced(n, blocks), first = block * kDotRows;
         std::vector<Edge> best[kDotRows];
         for (int64_t g = 0; g * format::kLanes < std::min(lines_, first + kDotRows); ++g) {
           coder.dot_rows(lanes_.data() + g * pairs_ * format::kLanes, rows_.data() + first * pairs_, pairs_, pairs_, sums);
