@@ -121,6 +121,8 @@ def views_of(position: int, matrix: Matrix) -> Iterator[View]:
 
 
 _LEAST_REFERENCE_GAIN = 32 * 8  # bits
+# In so many ways to write a matrix lines like others are looked for, if there are enough lines.
+_SEARCHED, _SEARCHED_LINES = 2, 256
 # About what a chunk takes beside the code of its symbols.
 _CHUNK_BYTES = 10
 
@@ -151,10 +153,9 @@ class Planner:
             for view in pool.members:
                 pools_of.setdefault(view.matrix, []).append((view, pool))
         for position, views in enumerate(self.views):
-            for view in views if self.effort.levels else []:
-                self._consider_references(view, None, self.sizes[view])
-            for view, pool in pools_of.get(position, []):
-                self._consider_references(view, pool, self._consider(view, pool))
+            candidates = [(self.sizes[view], view, None) for view in views] if self.effort.levels else []
+            candidates += [(self._consider(view, pool), view, pool) for view, pool in pools_of.get(position, [])]
+            self._consider_references(candidates)
             if self.done is not None:
                 self.done(self.matrices[position].number)
         return self._streams()
@@ -175,16 +176,19 @@ class Planner:
                 choices[view.matrix] = _Choice(size, fitted.header, view, pool, reference, levels, predictors)
         return size
 
-    def _consider_references(self, view: View, pool: _Pool | None, plain: float) -> None:
-        """Lines of earlier matrices, and of this one, as references; `plain` is what the view takes without."""
-        lines = self.matrices[view.matrix].symbols.numel() // view.columns
-        best, best_size = None, plain
-        for other in self._possible_references(view):
-            size = self._consider(view, pool, other)
-            if size < best_size:
-                best, best_size = other, size
-        if self.effort.levels and lines >= 256:
-            self._consider(view, pool, best, self.effort.levels)
+    def _consider_references(self, candidates: list[tuple[float, View, _Pool | None]]) -> None:
+        """Lines of earlier matrices as references for each of these ways to write a matrix, which take so many bytes without; and for the best of all these, lines of the same matrix."""
+        with_other: list[tuple[float, View, _Pool | None, View | None]] = []
+        for plain, view, pool in candidates:
+            sizes = {other: self._consider(view, pool, other) for other in self._possible_references(view)}
+            best = min(sizes, key=sizes.__getitem__, default=None)
+            if best is not None and sizes[best] < plain:
+                with_other.append((sizes[best], view, pool, best))
+            else:
+                with_other.append((plain, view, pool, None))
+        for _, view, pool, other in sorted(with_other, key=lambda candidate: candidate[0])[: _SEARCHED if self.effort.levels else 0]:
+            if self.matrices[view.matrix].symbols.numel() // view.columns >= _SEARCHED_LINES:
+                self._consider(view, pool, other, self.effort.levels)
 
     def _possible_references(self, view: View) -> list[View]:
         """Of the nearest earlier matrices, in views of the same shape, those that promise most."""

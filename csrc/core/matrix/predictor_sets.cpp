@@ -178,52 +178,84 @@ Choice by_distance(const Parallel& parallel, const std::vector<LineSet>& matrice
   return choice;
 }
 
+// Every so many lines of all matrices, in memory of their own.
+struct Sample {
+  std::vector<std::vector<uint8_t>> symbols;
+  std::vector<LineSet> matrices;
+
+  Sample(const std::vector<LineSet>& from, int64_t stride) {
+    for (const LineSet& set : from) {
+      std::vector<uint8_t> taken;
+      for (int64_t i = 0; i < set.lines; i += stride) taken.insert(taken.end(), set.symbols + i * set.columns, set.symbols + (i + 1) * set.columns);
+      symbols.push_back(std::move(taken));
+    }
+    for (size_t m = 0; m < from.size(); ++m) matrices.push_back({symbols[m].data(), from[m].type, int64_t(symbols[m].size()) / from[m].columns, from[m].columns});
+  }
+};
+
+// Deals the lines of all matrices, in so many rounds from `choice` on; returns their cost.
+double deal(const MatrixCoder& coder, const Parallel& parallel, const std::vector<LineSet>& matrices, const std::vector<FittedPredictor>& predictors, int rounds, Choice* choice) {
+  double bits = 0;
+  choice->resize(matrices.size());
+  for (size_t m = 0; m < matrices.size(); ++m) {
+    std::vector<Residuals> all;
+    for (const FittedPredictor& p : predictors) all.push_back(residuals_of(coder, parallel, matrices[m], std::make_shared<const Predictor>(p.predictor)));
+    std::vector<double> cost;
+    (*choice)[m] = deal_lines(parallel, all, 1, rounds, std::move((*choice)[m]), &cost);
+    bits += std::accumulate(cost.begin(), cost.end(), 0.0);
+  }
+  return bits;
+}
+
 }  // namespace
 
 PredictorSet fit_predictor_set(const MatrixCoder& coder, const Parallel& parallel, const std::vector<LineSet>& matrices, int most) {
+  // Groups of lines are found on some of the lines; their predictors are fitted to all.
+  constexpr int64_t kSampleSymbols = int64_t{1} << 22;
+  int64_t symbols = 0;
+  for (const LineSet& set : matrices) symbols += set.lines * set.columns;
+  const Sample sample(matrices, std::max<int64_t>(1, symbols / kSampleSymbols));
   const int64_t columns = matrices[0].columns;
-  // Deals the lines of all matrices; returns their cost.
-  auto deal = [&](const std::vector<FittedPredictor>& predictors, int rounds, Choice* choice) {
-    double bits = 0;
-    for (size_t m = 0; m < matrices.size(); ++m) {
-      std::vector<Residuals> all;
-      for (const FittedPredictor& p : predictors) all.push_back(residuals_of(coder, parallel, matrices[m], std::make_shared<const Predictor>(p.predictor)));
-      std::vector<double> cost;
-      (*choice)[m] = deal_lines(parallel, all, 1, rounds, std::move((*choice)[m]), &cost);
-      bits += std::accumulate(cost.begin(), cost.end(), 0.0);
-    }
-    return bits;
-  };
   Choice one;
   for (const LineSet& set : matrices) one.emplace_back(size_t(set.lines), 0);
   PredictorSet best;
   best.predictors.push_back(fit_predictor(coder, covariance_of(coder, parallel, matrices, one, 0), columns - 1, parallel));
-  best.bits = deal(best.predictors, 1, &one) + best.predictors[0].coefficient_bits;
+  best.bits = deal(coder, parallel, matrices, best.predictors, 1, &one) + best.predictors[0].coefficient_bits;
   const Predictor single = best.predictors[0].predictor;
+  auto fitted = [&](const std::vector<LineSet>& set, const Choice& choice, int count, bool exact) {
+    std::vector<FittedPredictor> predictors;
+    for (int k = 0; k < count; ++k) {
+      const Covariance covariance = covariance_of(coder, parallel, set, choice, k);
+      // A group without lines keeps its number.
+      if (covariance.lines < 2) predictors.push_back(predictors.empty() ? best.predictors[0] : predictors.back());
+      else predictors.push_back(exact ? fit_predictor(coder, covariance, columns - 1, parallel) : rounded_predictor(coder, covariance, parallel));
+    }
+    return predictors;
+  };
   for (int count = 2; count <= most; ++count) {
-    bool better = false;
-    for (Choice choice : {by_gain(coder, parallel, matrices, single, count), by_distance(parallel, matrices, count)}) {
-      std::vector<FittedPredictor> predictors;
+    double start_bits = 0;
+    std::vector<FittedPredictor> rough;
+    for (Choice choice : {by_gain(coder, parallel, sample.matrices, single, count), by_distance(parallel, sample.matrices, count)}) {
       double bits = 0;
       constexpr int kRounds = 5;
-      for (int round = 0; round <= kRounds; ++round) {
-        predictors.clear();
-        for (int k = 0; k < count; ++k) {
-          const Covariance covariance = covariance_of(coder, parallel, matrices, choice, k);
-          // A group without lines keeps its number.
-          if (covariance.lines < 2) predictors.push_back(predictors.empty() ? best.predictors[0] : predictors.back());
-          else predictors.push_back(round == kRounds ? fit_predictor(coder, covariance, columns - 1, parallel) : rounded_predictor(coder, covariance, parallel));
-        }
-        bits = deal(predictors, round == kRounds ? 3 : 1, &choice);
+      std::vector<FittedPredictor> predictors;
+      for (int round = 0; round < kRounds; ++round) {
+        predictors = fitted(sample.matrices, choice, count, false);
+        bits = deal(coder, parallel, sample.matrices, predictors, round + 1 == kRounds ? 2 : 1, &choice);
       }
-      bits += entropy_bits(choice, predictors.size());
-      for (const FittedPredictor& p : predictors) bits += p.coefficient_bits;
-      if (bits >= best.bits) continue;
-      best.predictors = std::move(predictors);
-      best.bits = bits;
-      better = true;
+      bits += entropy_bits(choice, size_t(count));
+      if (!rough.empty() && bits >= start_bits) continue;
+      rough = std::move(predictors);
+      start_bits = bits;
     }
-    if (!better) break;
+    Choice choice;
+    (void)deal(coder, parallel, matrices, rough, 2, &choice);
+    std::vector<FittedPredictor> predictors = fitted(matrices, choice, count, true);
+    double bits = deal(coder, parallel, matrices, predictors, 2, &choice) + entropy_bits(choice, size_t(count));
+    for (const FittedPredictor& p : predictors) bits += p.coefficient_bits;
+    if (bits >= best.bits) break;
+    best.predictors = std::move(predictors);
+    best.bits = bits;
   }
   return best;
 }

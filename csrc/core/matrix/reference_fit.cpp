@@ -55,13 +55,16 @@ class LineVectors {
     std::vector<Edge> all;
     std::mutex merging;
     const int64_t blocks = (lines_ + kDotRows - 1) / kDotRows;
+    // Of very many lines, only those not too far before.
+    constexpr int64_t kMostProducts = int64_t{1} << 36;
+    const int64_t reach = std::max<int64_t>(1024, kMostProducts / std::max<int64_t>(1, lines_ * pairs_));
     parallel(blocks, [&](int64_t begin, int64_t end) {
       std::vector<Edge> found;
       alignas(64) int32_t sums[kDotRows * format::kLanes];
       for (int64_t n = begin; n < end; ++n) {
         const int64_t block = balanced(n, blocks), first = block * kDotRows;
         std::vector<Edge> best[kDotRows];
-        for (int64_t g = 0; g * format::kLanes < std::min(lines_, first + kDotRows); ++g) {
+        for (int64_t g = std::max<int64_t>(0, first - reach) / format::kLanes; g * format::kLanes < std::min(lines_, first + kDotRows); ++g) {
           coder.dot_rows(lanes_.data() + g * pairs_ * format::kLanes, rows_.data() + first * pairs_, pairs_, pairs_, sums);
           for (int r = 0; r < kDotRows && first + r < lines_; ++r) {
             const int32_t* row = sums + r * format::kLanes;
