@@ -61,7 +61,7 @@ def test_every_operator_has_a_cuda_kernel() -> None:
     names = {schema.name for schema in torch._C._jit_get_all_schemas() if schema.name.startswith("ans::")}
     assert len(names) > 25
     # Matrices are fitted, encoded and decoded on the CPU; there are no kernels for them yet.
-    matrices = {"fit_matrix", "encode_matrix", "decode_matrix", "matrix_needs", "stream_predictors", "matrix_gram", "fit_predictor", "predictor_gains", "reference_gain", "fit_predictors"}
+    matrices = {"fit_matrix", "encode_matrix", "decode_matrix", "matrix_needs", "matrix_directory", "stream_predictors", "matrix_gram", "fit_predictor", "predictor_gains", "reference_gain", "fit_predictors"}
     for name in names - {"ans::cpu_backend"} - {f"ans::{matrix}" for matrix in matrices}:  # gatherv serves every device with one kernel
         key = "CompositeExplicitAutograd" if name == "ans::gatherv" else "CUDA"
         assert torch._C._dispatch_has_kernel_for_dispatch_key(name, key), name

@@ -165,6 +165,11 @@ def _(stream, numel, symbol_dtype, predictors, reference=None):
     return stream.new_empty((numel,), dtype=symbol_dtype)
 
 
+@_register("ans::matrix_directory")
+def _(stream, numel, symbol_dtype, predictors):
+    return stream.new_empty((_dynamic(1), 2), dtype=torch.int32)
+
+
 @_register("ans::matrix_needs")
 def _(stream, numel, symbol_dtype):
     return stream.new_empty((2,), dtype=torch.int64)

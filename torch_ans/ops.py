@@ -348,6 +348,12 @@ def decode_matrix(stream: Tensor, numel: int, symbol_dtype: torch.dtype, predict
         return torch.ops.ans.decode_matrix(stream, numel, symbol_dtype, list(predictors), reference)
 
 
+def matrix_directory(stream: Tensor, numel: int, symbol_dtype: torch.dtype, predictors: Sequence[Tensor] = ()) -> Tensor:
+    """int32 [chunks, 2]: 16-bit words and tail symbols of every chunk of a matrix stream, which needs these predictors."""
+    with translate():
+        return torch.ops.ans.matrix_directory(stream, numel, symbol_dtype, list(predictors))
+
+
 def matrix_needs(stream: Tensor, numel: int, symbol_dtype: torch.dtype) -> tuple[int, bool]:
     """How many predictors `decode_matrix` needs for a stream, and whether it needs a reference: (0, False) for streams of other models."""
     with translate():

@@ -102,6 +102,15 @@ class SymbolDecoder:
                 del kept[reference]
         return kept[number]
 
+    def chunks(self, number: int) -> int:
+        """Chunks of the first stream of an entry."""
+        entry, stream = self._entries[number], self._stream_of(number)
+        dtype = symbol_dtype(entry.streams[0])
+        if not self.is_predicted(number, stream):
+            return ops.stream_layout(stream, entry.streams[0].numel, dtype)[1].shape[0]
+        carrier, _ = self._needs(number, stream)
+        return ops.matrix_directory(stream, entry.numel, dtype, [] if carrier is None else self._predictors_of(carrier)).shape[0]
+
     def _needs(self, number: int, stream: Tensor) -> tuple[int | None, int | None]:
         """The entries that a stream needs: of its predictors, of its reference."""
         entry = self._entries[number]

@@ -83,6 +83,10 @@ class AnsFile:
         entry = self.entry(name)
         return list(zip(entry.streams, self._record(name)))
 
+    def get_chunk_count(self, name: str) -> int:
+        """Chunks that the first stream of a tensor can be decoded in, side by side: its integers, if it has any."""
+        return self._symbols.chunks(self._number(name))
+
     def get_tensor(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
         """A tensor as it was saved. Quantized weights come as floats of their own dtype, or of `dtype` if given."""
         entry = self.entry(name)

@@ -145,6 +145,24 @@ Tensor decode_matrix_cpu(const Tensor& stream, int64_t numel, ScalarType symbol_
   return symbols;
 }
 
+// int32 [chunks, 2], as of the other models' streams: words and tail.
+Tensor matrix_directory_cpu(const Tensor& stream, int64_t numel, ScalarType symbol_dtype, std::vector<Tensor> predictors) {
+  constexpr const char* kOp = "matrix_directory";
+  check_bytes(kOp, "stream", stream);
+  const SymbolType type = symbol_type(kOp, symbol_dtype);
+  const Tensor bytes = torch::stable::contiguous(stream);
+  const uint8_t* data = static_cast<const uint8_t*>(bytes.const_data_ptr());
+  ANS_CHECK_ARGUMENT(StreamParts(kOp, "", data, bytes.numel(), numel, type).model == format::Model::kMatrix, kOp, "the stream is none of a matrix");
+  const MatrixStream parts(kOp, "", data, bytes.numel(), numel, type, parse_predictors(kOp, predictors), true);
+  Tensor out = torch::stable::new_empty(stream, {int64_t(parts.entries.size()), 2}, ScalarType::Int);
+  int32_t* to = out.mutable_data_ptr<int32_t>();
+  for (const core::ChunkEntry& e : parts.entries) {
+    *to++ = e.words;
+    *to++ = e.tail;
+  }
+  return out;
+}
+
 // How many predictors a stream needs, and whether it needs a reference.
 Tensor matrix_needs_cpu(const Tensor& stream, int64_t numel, ScalarType symbol_dtype) {
   constexpr const char* kOp = "matrix_needs";
@@ -173,7 +191,8 @@ std::vector<Tensor> stream_predictors_cpu(const Tensor& stream, int64_t numel, S
   core::MatrixModel model;
   int64_t consumed = 0;
   check_status(kOp, core::read_matrix_model(data + 1, bytes.numel() - 1, numel, type, {}, &model, &consumed), "bad header of a matrix that carries predictors for others");
-  for (const auto& p : model.own) result.push_back(bytes_tensor(stream, core::write_predictor(*p)));
+  for (size_t i = 0; i < model.own.size(); ++i)
+    result.push_back(bytes_tensor(stream, std::vector<uint8_t>(data + 1 + model.own_begin[i], data + 1 + model.own_begin[i + 1])));
   return result;
 }
 
@@ -336,6 +355,7 @@ STABLE_TORCH_LIBRARY_IMPL(ans, CPU, m) {
   m.impl("encode_matrix", TORCH_BOX(&ans::ops::encode_matrix_cpu));
   m.impl("decode_matrix", TORCH_BOX(&ans::ops::decode_matrix_cpu));
   m.impl("fit_matrix", TORCH_BOX(&ans::ops::fit_matrix_cpu));
+  m.impl("matrix_directory", TORCH_BOX(&ans::ops::matrix_directory_cpu));
   m.impl("matrix_needs", TORCH_BOX(&ans::ops::matrix_needs_cpu));
   m.impl("stream_predictors", TORCH_BOX(&ans::ops::stream_predictors_cpu));
   m.impl("matrix_gram", TORCH_BOX(&ans::ops::matrix_gram_cpu));

@@ -1,7 +1,10 @@
 #include "torch/matrix_stream.h"
 
 #include <algorithm>
+#include <deque>
 #include <memory>
+#include <mutex>
+#include <utility>
 
 #include "core/byte_buffer.h"
 #include "core/directory.h"
@@ -10,18 +13,55 @@ namespace ans::ops {
 
 using core::Status;
 
+namespace {
+
+// Predictors that were parsed last: the streams of a model bring the same ones again and again.
+class ParsedPredictors {
+ public:
+  std::shared_ptr<const core::Predictor> find(const std::vector<uint8_t>& bytes) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const Item& item : items_)
+      if (item.bytes == bytes) return item.predictor;
+    return nullptr;
+  }
+  void keep(std::vector<uint8_t> bytes, std::shared_ptr<const core::Predictor> predictor) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    items_.push_back({std::move(bytes), std::move(predictor)});
+    if (items_.size() > kItems) items_.pop_front();
+  }
+
+ private:
+  struct Item {
+    std::vector<uint8_t> bytes;
+    std::shared_ptr<const core::Predictor> predictor;
+  };
+  static constexpr size_t kItems = 8;
+  std::mutex mutex_;
+  std::deque<Item> items_;
+};
+
+}  // namespace
+
 core::PredictorList parse_predictors(const char* op, const std::vector<Tensor>& predictors) {
+  static ParsedPredictors parsed;
   core::PredictorList list;
   for (size_t i = 0; i < predictors.size(); ++i) {
     check_bytes(op, "predictor", predictors[i]);
     ANS_CHECK_ARGUMENT(predictors[i].is_cpu(), op, "predictors are on the CPU");
-    const Tensor bytes = torch::stable::contiguous(predictors[i]);
-    const uint8_t *at = static_cast<const uint8_t*>(bytes.const_data_ptr()), *const end = at + bytes.numel();
+    const Tensor source = torch::stable::contiguous(predictors[i]);
+    const uint8_t* first = static_cast<const uint8_t*>(source.const_data_ptr());
+    std::vector<uint8_t> bytes(first, first + source.numel());
+    if (auto known = parsed.find(bytes); known != nullptr) {
+      list.push_back(std::move(known));
+      continue;
+    }
+    const uint8_t *at = bytes.data(), *const end = at + bytes.size();
     auto predictor = std::make_shared<core::Predictor>();
     const std::string which = name_of("predictor", i, predictors.size());
     check_status(op, core::read_predictor(&at, end, predictor.get()), (which + "bad predictor").c_str());
     check_status(op, at == end ? Status::kOk : Status::kBodySizeMismatch, (which + "bytes follow the predictor").c_str());
-    list.push_back(std::move(predictor));
+    list.push_back(predictor);
+    parsed.keep(std::move(bytes), std::move(predictor));
   }
   return list;
 }
@@ -37,22 +77,30 @@ void transpose_bytes(const uint8_t* from, int64_t lines, int64_t columns, uint8_
   });
 }
 
-void decode_matrix_stream(const char* op, const std::string& which, const uint8_t* stream, int64_t size, int64_t numel, format::SymbolType type, const core::PredictorList& given,
-                          ReferenceMatrix reference, uint8_t* out) {
+MatrixStream::MatrixStream(const char* op, const std::string& which, const uint8_t* stream, int64_t size, int64_t numel, format::SymbolType type, const core::PredictorList& given,
+                           bool has_reference) {
   auto check = [&](Status status, const char* why) {
     if (status != Status::kOk) check_status(op, status, (which + why).c_str());
   };
-  core::MatrixModel model;
-  core::LineOrder order;
   int64_t consumed = 0, directory_bytes = 0;
   check(core::read_matrix_model(stream + 1, size - 1, numel, type, given, &model, &consumed), "bad header of a matrix");
+  if (model.has_given_reference && !has_reference) check(Status::kReferenceMissing, "the stream needs the matrix that it refers to");
   check(core::make_line_order(model, &order), "bad references of lines");
-  if (model.has_given_reference && reference.symbols == nullptr) check(Status::kReferenceMissing, "the stream needs the matrix that it refers to");
   const uint8_t *at = stream + 1 + consumed, *const end = stream + size;
-  std::vector<core::ChunkEntry> entries;
   const auto symbols_in = [&](int64_t chunk) { return order.chunk_lines(chunk) * model.columns; };
   check(core::read_directory(at, end - at, order.chunks(), symbols_in, &entries, &directory_bytes), "bad chunk directory");
   at += directory_bytes;
+  for (const core::ChunkEntry& e : entries) {
+    begin.push_back(at);
+    at += 2 * int64_t(e.words);
+  }
+}
+
+void decode_matrix_stream(const char* op, const std::string& which, const uint8_t* stream, int64_t size, int64_t numel, format::SymbolType type, const core::PredictorList& given,
+                          ReferenceMatrix reference, uint8_t* out) {
+  const MatrixStream parts(op, which, stream, size, numel, type, given, reference.symbols != nullptr);
+  const core::MatrixModel& model = parts.model;
+  const core::LineOrder& order = parts.order;
 
   // Lines lie one after another while they are decoded; so does the matrix that they refer to.
   core::ByteBuffer own, other;
@@ -79,11 +127,6 @@ void decode_matrix_stream(const char* op, const std::string& which, const uint8_
   lines.is_signed = type != format::SymbolType::kU8;
   if (!model.factor.empty()) lines.factor = model.factor.data(), lines.reference = model.reference.data();
 
-  std::vector<const uint8_t*> begin;
-  for (const core::ChunkEntry& e : entries) {
-    begin.push_back(at);
-    at += 2 * int64_t(e.words);
-  }
   const core::MatrixCoder& coder = cpu::backend().matrices;
   for (size_t level = 0; level + 1 < order.level_begin.size(); ++level) {  // each refers to those before
     const int64_t first = order.level_begin[level];
@@ -91,13 +134,13 @@ void decode_matrix_stream(const char* op, const std::string& which, const uint8_
       core::MatrixBand band(tables);
       for (int64_t c = first + from; c < first + to; ++c) {
         const size_t i = size_t(c);
-        const core::MatrixDecodeJob job{&lines,         &tables.rows(order.chunk_part[i]), contexts.slots(), order.chunk_begin[i], order.chunk_lines(c), begin[i],
-                                        entries[i], model.raw_bits,                    model.raw_min};
+        const core::MatrixDecodeJob job{&lines,         &tables.rows(order.chunk_part[i]), contexts.slots(), order.chunk_begin[i], order.chunk_lines(c), parts.begin[i],
+                                        parts.entries[i], model.raw_bits,             model.raw_min};
         if (const Status s = coder.decode_chunk(job, &band); s != Status::kOk) return s;
       }
       return Status::kOk;
     });
-    check(status, "the payload is damaged");
+    if (status != Status::kOk) check_status(op, status, (which + "the payload is damaged").c_str());
   }
   if (model.transposed) transpose_bytes(own.data(), model.lines, model.columns, out);
 }

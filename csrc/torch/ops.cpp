@@ -48,6 +48,7 @@ STABLE_TORCH_LIBRARY(ans, m) {
       "bool means=True, int levels=0, int chunk_symbols=81920, int sample_symbols=1048576, int adaptations=6) -> (Tensor header, Tensor bits)");
   m.def("encode_matrix(Tensor symbols, Tensor header, Tensor[] predictors, Tensor? reference=None) -> Tensor");
   m.def("decode_matrix(Tensor stream, int numel, ScalarType symbol_dtype, Tensor[] predictors, Tensor? reference=None) -> Tensor");
+  m.def("matrix_directory(Tensor stream, int numel, ScalarType symbol_dtype, Tensor[] predictors) -> Tensor");
   m.def("matrix_needs(Tensor stream, int numel, ScalarType symbol_dtype) -> Tensor");
   m.def("stream_predictors(Tensor stream, int numel, ScalarType symbol_dtype) -> Tensor[]");
   m.def("matrix_gram(Tensor symbols, int columns, bool transposed) -> Tensor");

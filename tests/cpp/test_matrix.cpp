@@ -4,8 +4,11 @@
 #include <cmath>
 #include <random>
 
+#include "core/matrix/fit.h"
+#include "core/matrix/fit_threads.h"
 #include "core/matrix/int_array.h"
 #include "core/matrix/matrix_encoder.h"
+#include "core/matrix/predictor_sets.h"
 #include "cpu/backends.h"
 
 namespace ans {
@@ -265,6 +268,74 @@ TEST(Matrix, TablesSumUpAndPreferWhatIsNear) {
           ASSERT_LT(t.alphabet_size(), buckets);
           ASSERT_GE(t.first_value, core::residual_range(buckets).first);
         }
+}
+
+// Lines whose columns depend on each other, of two kinds, some like the line before.
+std::vector<uint8_t> related_lines(std::mt19937& rng, int64_t lines, int64_t columns) {
+  std::normal_distribution<double> bell(0, 3);
+  std::vector<uint8_t> symbols;
+  std::vector<double> before(size_t(columns), 0);
+  for (int64_t i = 0; i < lines; ++i) {
+    const double along = i % 2 == 0 ? 0.8 : -0.6;
+    double last = 0;
+    for (int64_t j = 0; j < columns; ++j) {
+      last = along * last + bell(rng) * (j % 4 == 0 ? 2 : 1) + (i % 5 == 4 ? before[size_t(j)] : 0) / 2;
+      before[size_t(j)] = last;
+      symbols.push_back(uint8_t(std::lround(std::max(-100.0, std::min(100.0, last)))));
+    }
+  }
+  return symbols;
+}
+
+TEST(MatrixFit, IsTheSameOnEveryBackendAndSmallerThanWithout) {
+  std::mt19937 rng(5);
+  constexpr int64_t kColumns = 20;
+  for (const int64_t lines : {1, 31, 300}) {
+    const std::vector<uint8_t> symbols = related_lines(rng, lines, kColumns), given = related_lines(rng, lines, kColumns);
+    std::vector<uint8_t> first;
+    for (const cpu::Backend* backend : cpu::available_backends()) {
+      const core::LineSet set{symbols.data(), SymbolType::kI8, lines, kColumns};
+      core::FitInput input{};
+      input.lines = set;
+      core::FitOptions options;
+      const core::FitResult plain = core::fit_matrix(backend->matrices, core::one_thread, input, options);
+      for (const core::FittedPredictor& p : core::fit_predictor_set(backend->matrices, core::one_thread, {set, set}, 3).predictors)
+        input.predictors.push_back(std::make_shared<const core::Predictor>(p.predictor));
+      input.own = true;
+      input.given = given.data();
+      options.nearest = true;
+      const core::FitResult fitted = core::fit_matrix(backend->matrices, core::one_thread, input, options);
+      if (lines == 300) {
+        EXPECT_LT(fitted.symbol_bits, plain.symbol_bits * 95 / 100);
+      }
+      const std::vector<uint8_t> header = core::write_matrix_model(fitted.model);
+      if (first.empty()) first = header;
+      ASSERT_EQ(first, header) << backend->name << " " << lines;
+      Example e{SymbolType::kI8, fitted.model, symbols, given};
+      std::vector<uint8_t> decoded;
+      ASSERT_EQ(decode(backend->matrices, e, encode(backend->matrices, e), &decoded), Status::kOk);
+      ASSERT_EQ(decoded, symbols);
+    }
+  }
+}
+
+TEST(MatrixFit, GramsAreExact) {
+  std::mt19937 rng(6);
+  for (const int64_t columns : {2, 9, 40}) {
+    const int64_t lines = 1000;
+    const std::vector<uint8_t> symbols = related_lines(rng, lines, columns);
+    for (const cpu::Backend* backend : cpu::available_backends()) {
+      core::Gram gram;
+      gram.columns = columns;
+      core::add_to_gram(backend->matrices, core::one_thread, symbols.data(), true, lines, columns, &gram);
+      for (int64_t k = 0; k < columns; ++k)
+        for (int64_t l = 0; l < columns; ++l) {
+          int64_t sum = 0;
+          for (int64_t i = 0; i < lines; ++i) sum += int8_t(symbols[size_t(i * columns + k)]) * int8_t(symbols[size_t(i * columns + l)]);
+          ASSERT_EQ(gram.product[size_t(k * columns + l)], sum) << backend->name;
+        }
+    }
+  }
 }
 
 }  // namespace

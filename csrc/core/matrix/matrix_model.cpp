@@ -217,10 +217,12 @@ Status read_matrix_model(const uint8_t* data, int64_t size, int64_t numel, forma
   const int64_t columns = m->columns;
   const uint8_t *at = data + head.bytes, *const end = data + size;
   for (uint64_t i = 0; i < head.own; ++i) {
+    m->own_begin.push_back(at - data);
     auto predictor = std::make_shared<Predictor>();
     if (const Status s = read_predictor(&at, end, predictor.get()); s != Status::kOk) return s;
     m->own.push_back(std::move(predictor));
   }
+  m->own_begin.push_back(at - data);
   Status status = Status::kOk;
   auto array = [&](int64_t count, int32_t lowest, int32_t highest, std::vector<int32_t>* values) {
     if (status == Status::kOk) status = read_array(&at, end, count, lowest, highest, values);

@@ -53,6 +53,7 @@ struct MatrixModel {
   // Prediction.
   PredictorList given;              // predictors that come from elsewhere
   PredictorList own;
+  std::vector<int64_t> own_begin;   // of a header that was read: where each of these begins, and where the last ends
   std::vector<MatrixPart> parts{1};
   std::vector<int32_t> part;        // [lines], or empty if there is one part
 

@@ -211,7 +211,7 @@ double deal(const MatrixCoder& coder, const Parallel& parallel, const std::vecto
 
 PredictorSet fit_predictor_set(const MatrixCoder& coder, const Parallel& parallel, const std::vector<LineSet>& matrices, int most) {
   // Groups of lines are found on some of the lines; their predictors are fitted to all.
-  constexpr int64_t kSampleSymbols = int64_t{1} << 22;
+  constexpr int64_t kSampleSymbols = int64_t{1} << 23;
   int64_t symbols = 0;
   for (const LineSet& set : matrices) symbols += set.lines * set.columns;
   const Sample sample(matrices, std::max<int64_t>(1, symbols / kSampleSymbols));

@@ -56,7 +56,7 @@ class LineVectors {
     std::mutex merging;
     const int64_t blocks = (lines_ + kDotRows - 1) / kDotRows;
     // Of very many lines, only those not too far before.
-    constexpr int64_t kMostProducts = int64_t{1} << 36;
+    constexpr int64_t kMostProducts = 180'000'000'000;  // some seconds
     const int64_t reach = std::max<int64_t>(1024, kMostProducts / std::max<int64_t>(1, lines_ * pairs_));
     parallel(blocks, [&](int64_t begin, int64_t end) {
       std::vector<Edge> found;
