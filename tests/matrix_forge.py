@@ -145,6 +145,8 @@ ILLEGAL: dict[str, tuple[bytes, str]] = {
     "ParameterOutOfRange: parts": (header(parts=[Part()] * 17), "i8"),
     "ParameterOutOfRange: period": (header(own=[predictor(4097)]), "i8"),
     "ParameterOutOfRange: window": (header(own=[predictor(8, 8)]), "i8"),
+    "ParameterOutOfRange: coefficients of one": (header(own=[predictor(4096)]), "i8"),
+    "ParameterOutOfRange: coefficients of several": (header(own=[predictor(1600)] * 4), "i8"),
     "ParameterOutOfRange: coefficient": (header(own=[predictor(coefficients=constant(128))]), "i8"),
     "ParameterOutOfRange: base": (header(parts=[Part(scale=scale(3, constant(0)))]), "i8"),
     "ParameterOutOfRange: no part before": (header(parts=[Part(scale=scale(2, constant(0)))]), "i8"),

@@ -54,14 +54,14 @@ class Predictor:
         return [[self.coefficient(j, k) for k in range(j)] for j in range(self.period)]
 
 
-def read_predictor(data: bytes, position: int) -> tuple[Predictor, int]:
+def read_predictor(data: bytes, position: int, most: int = 1 << 23) -> tuple[Predictor, int]:
     reader = BitReader(data, position, "StreamTruncated")
     stationary = reader.bits(1) == 1
     shift = reader.bits(3) + 1
     period, window = reader.eg(6) + 2, reader.eg(6) + 1
     has_scale = reader.bits(1) == 1
     position = reader.end()
-    check(period <= 4096 and window < period, "ParameterOutOfRange")
+    check(period <= 4096 and window < period and period * (period - 1) // 2 <= most, "ParameterOutOfRange")
     count = window if stationary else sum(min(j, window) for j in range(period))
     coefficients, position = read_array(data, position, count, -128, 127)
     scale = None
@@ -178,8 +178,10 @@ def read_header(data: bytes, position: int, numel: int, symbol_type: str, given:
     position = reader.end()
     check(given_count == len(given) and has_given <= has_matrix, "ReferenceMissing")
     predictors = list(given)
+    most = (1 << 22) + numel
     for _ in range(own_count):
-        predictor, position = read_predictor(data, position)
+        predictor, position = read_predictor(data, position, most)
+        most -= predictor.period * (predictor.period - 1) // 2
         predictors.append(predictor)
     for number, has_mean in flags:
         part = Part(predictors[number - 1] if number else None)

@@ -108,3 +108,17 @@ def test_the_gpu_benchmark_measures_what_it_checks(tmp_path: Path, capsys: pytes
     assert "decode, planned" in report.result["operators"] and report.result["model"]["tensors"] == 2
     assert "not measured" in report.result["peers"]["PyPI torch-ans"]
     assert [k["kernel"] for k in report.result["kernels"].values()] == ["DecodeRows<SymbolSink"]
+
+
+def test_the_levels_of_a_model_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    bench_models = importlib.import_module("bench_models")
+    g = torch.Generator().manual_seed(0)
+    mixing = torch.eye(48) + torch.randn(48, 48, generator=g) / 6
+    torch.save({"w": torch.randn(300, 48, generator=g) @ mixing, "b": torch.randn(48)}, tmp_path / "m.pt")
+    monkeypatch.setattr(bench_models.shutil, "which", lambda program: None)
+    arguments = ["--networks", "", "--weights", tmp_path / "m.pt", "--recipes", "k4", "--json", tmp_path / "out.json"]
+    assert bench_models.main([str(argument) for argument in arguments]) == 0
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert [row["coder"] for row in rows] == ["fast", "default", "best"]
+    assert rows[2]["file_bytes"] <= rows[1]["file_bytes"] < rows[0]["file_bytes"]
+    assert len(capsys.readouterr().out.splitlines()) == 4

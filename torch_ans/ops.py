@@ -291,7 +291,7 @@ def decode_streams_dequantize_out(
 
 
 class FittedMatrix(NamedTuple):
-    """header uint8 [bytes]: the model of a matrix, for `encode_matrix`. bits: of the stream that it will make, but for what chunks take."""
+    """header uint8 [bytes]: the model of a matrix, for `encode_matrix`. bits: of the stream that it will make, estimated."""
 
     header: Tensor
     bits: int

@@ -90,6 +90,7 @@ class _Pool:
 
     predictors: list[Tensor]
     members: list[View]
+    worth: float  # bits that one predictor saves
 
 
 @dataclass
@@ -123,10 +124,6 @@ def views_of(position: int, matrix: Matrix) -> Iterator[View]:
 _LEAST_REFERENCE_GAIN = 32 * 8  # bits
 # In so many ways to write a matrix lines like others are looked for, if there are enough lines.
 _SEARCHED, _SEARCHED_LINES = 2, 256
-# About what a chunk takes beside the code of its symbols.
-_CHUNK_BYTES = 10
-
-
 class Planner:
     """Finds streams for matrices; `done` is called with the number of each that is finished."""
 
@@ -155,6 +152,13 @@ class Planner:
         for position, views in enumerate(self.views):
             candidates = [(self.sizes[view], view, None) for view in views] if self.effort.levels else []
             candidates += [(self._consider(view, pool), view, pool) for view, pool in pools_of.get(position, [])]
+            alone = [candidate for candidate in candidates if candidate[2] is not None and len(candidate[2].members) == 1]
+            if alone:  # the best of these may be better with several predictors
+                _, view, pool = min(alone, key=lambda candidate: candidate[0])
+                assert pool is not None
+                if (several := self.predictors_for([view], pool.worth)) is not None:
+                    pool = _Pool(several, [view], pool.worth)
+                    candidates.append((self._consider(view, pool), view, pool))
             self._consider_references(candidates)
             if self.done is not None:
                 self.done(self.matrices[position].number)
@@ -169,8 +173,7 @@ class Planner:
         own = pool is not None and len(pool.members) == 1
         predictors = [] if pool is None else pool.predictors
         fitted = self._fit(view, predictors, own_predictors=own, means=means, levels=levels, **self._other(reference))
-        numel = self.matrices[view.matrix].symbols.numel()
-        size = fitted.bits / 8 + _CHUNK_BYTES * math.ceil(numel / self.chunk_symbols)
+        size = fitted.bits / 8
         for choices in (self.choices, self.alone) if pool is None or own else (self.choices,):
             if size < choices[view.matrix].bytes:
                 choices[view.matrix] = _Choice(size, fitted.header, view, pool, reference, levels, predictors)
@@ -216,6 +219,15 @@ class Planner:
             if view.columns <= self.effort.period:
                 by_columns.setdefault(view.columns, []).append(view)
         return [pool for columns, views in sorted(by_columns.items()) for pool in _Grouping(self, columns, views).pools()]
+
+    def predictors_for(self, members: Sequence[View], worth: float) -> list[Tensor] | None:
+        """Several predictors for the lines of these matrices, where so much is saved by one that more coefficients may pay; otherwise None."""
+        columns = members[0].columns
+        most = min(self.effort.predictors, _MAX_COEFFICIENTS // (columns * columns // 2))
+        if most <= 1 or worth < _WORTH_SEVERAL:
+            return None
+        symbols = [self.matrices[view.matrix].symbols for view in members]
+        return ops.fit_predictors(symbols, columns, [view.transposed for view in members], most)
 
     # ---- streams ----
 
@@ -263,6 +275,10 @@ class Planner:
     def _other(self, reference: View | None) -> dict[str, object]:
         return {} if reference is None else {"reference": self.matrices[reference.matrix].symbols, "reference_transposed": reference.transposed}
 
+# Own predictors of a stream can not have many more.
+_MAX_COEFFICIENTS = 1 << 22
+# Bits that one predictor must save before several are looked at.
+_WORTH_SEVERAL = 16 * 1024 * 8
 # A pool in the making keeps a matrix that would save this part of what it saves alone; when it stands, it must save more.
 _GROWING = 0.3
 _LEAST_GAIN = 30 * 8  # bits
@@ -293,7 +309,7 @@ class _Grouping:
             self.best_net[view.matrix] = max(net, self.best_net.get(view.matrix, 0))
 
     def pools(self) -> list[_Pool]:
-        pools = [_Pool(self._predictors([view], net), [view]) for view, net in self.net.items() if net > _LEAST_GAIN]
+        pools = [_Pool([self.own[view].predictor], [view], net) for view, net in self.net.items() if net > _LEAST_GAIN]
         free = {view.matrix for view in self.views}
         planner = self.planner
         seeds = sorted((view for view in self.own if self.net[view] > 0), key=lambda view: -self.net[view])[: planner.effort.seeds]
@@ -307,7 +323,8 @@ class _Grouping:
             seeds.remove(seed)
             members, worth = self._grow(members, free)
             if worth > 0 and len(members) > 1:
-                pools.append(_Pool(self._predictors(members, worth), members))
+                predictors = planner.predictors_for(members, worth) or [ops.fit_predictor([self.grams[view] for view in members]).predictor]
+                pools.append(_Pool(predictors, members, worth))
                 free -= {view.matrix for view in members}
         return pools
 
@@ -344,13 +361,3 @@ class _Grouping:
                     break
             members = gathered
         return members, worth
-
-    def _predictors(self, members: Sequence[View], worth: float) -> list[Tensor]:
-        """For the lines of these: several where so much is saved that more coefficients may pay."""
-        most = self.planner.effort.predictors
-        if most == 1 or worth < 16 * 1024 * 8:
-            if len(members) == 1:
-                return [self.own[members[0]].predictor]
-            return [ops.fit_predictor([self.grams[view] for view in members]).predictor]
-        symbols = [self.matrices[view.matrix].symbols for view in members]
-        return ops.fit_predictors(symbols, self.columns, [view.transposed for view in members], most)

@@ -57,8 +57,9 @@ core::PredictorList parse_predictors(const char* op, const std::vector<Tensor>& 
     }
     const uint8_t *at = bytes.data(), *const end = at + bytes.size();
     auto predictor = std::make_shared<core::Predictor>();
+    int64_t coefficients = core::coefficient_count(core::kMaxPeriod, core::kMaxPeriod);
     const std::string which = name_of("predictor", i, predictors.size());
-    check_status(op, core::read_predictor(&at, end, predictor.get()), (which + "bad predictor").c_str());
+    check_status(op, core::read_predictor(&at, end, &coefficients, predictor.get()), (which + "bad predictor").c_str());
     check_status(op, at == end ? Status::kOk : Status::kBodySizeMismatch, (which + "bytes follow the predictor").c_str());
     list.push_back(predictor);
     parsed.keep(std::move(bytes), std::move(predictor));

@@ -61,7 +61,8 @@ class Fit {
     fit_means();
     fit_scales();
     choose_classes();
-    return {std::move(model_), symbol_bits_};
+    const int64_t chunks = order_.chunks();
+    return {std::move(model_), symbol_bits_, chunks};
   }
 
  private:

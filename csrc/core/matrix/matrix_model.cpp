@@ -216,10 +216,11 @@ Status read_matrix_model(const uint8_t* data, int64_t size, int64_t numel, forma
   m->given = given;
   const int64_t columns = m->columns;
   const uint8_t *at = data + head.bytes, *const end = data + size;
+  int64_t coefficients = kFreeCoefficients + numel;
   for (uint64_t i = 0; i < head.own; ++i) {
     m->own_begin.push_back(at - data);
     auto predictor = std::make_shared<Predictor>();
-    if (const Status s = read_predictor(&at, end, predictor.get()); s != Status::kOk) return s;
+    if (const Status s = read_predictor(&at, end, &coefficients, predictor.get()); s != Status::kOk) return s;
     m->own.push_back(std::move(predictor));
   }
   m->own_begin.push_back(at - data);

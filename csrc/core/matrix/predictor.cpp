@@ -32,7 +32,7 @@ std::vector<uint8_t> write_predictor(const Predictor& p) {
   return bytes;
 }
 
-Status read_predictor(const uint8_t** data, const uint8_t* end, Predictor* p) {
+Status read_predictor(const uint8_t** data, const uint8_t* end, int64_t* coefficients, Predictor* p) {
   BitReader in(*data, end - *data, Status::kStreamTruncated);
   *p = Predictor{};
   p->stationary = in.get(1) != 0;
@@ -45,7 +45,9 @@ Status read_predictor(const uint8_t** data, const uint8_t* end, Predictor* p) {
   *data += consumed;
   p->period = int64_t(period);
   p->window = int64_t(window);
-  const int64_t count = p->stationary ? p->window : coefficient_count(p->period, p->window);
+  const int64_t count = p->stationary ? p->window : coefficient_count(p->period, p->window), in_memory = coefficient_count(p->period, p->period);
+  if (in_memory > *coefficients) return Status::kParameterOutOfRange;
+  *coefficients -= in_memory;
   if (const Status s = read_array(data, end, count, -128, 127, &p->coefficients); s != Status::kOk) return s;
   return has_scale ? read_array(data, end, p->period, kMinScale, kMaxScale, &p->scale) : Status::kOk;
 }

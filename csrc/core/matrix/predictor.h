@@ -25,7 +25,7 @@ int64_t coefficient_count(int64_t period, int64_t window);
 
 std::vector<uint8_t> write_predictor(const Predictor& predictor);
 
-// From *data on, which moves behind the predictor.
-Status read_predictor(const uint8_t** data, const uint8_t* end, Predictor* predictor);
+// From *data on, which moves behind the predictor. *coefficients may still be read, and become fewer: a few bytes can declare many.
+Status read_predictor(const uint8_t** data, const uint8_t* end, int64_t* coefficients, Predictor* predictor);
 
 }  // namespace ans::core
