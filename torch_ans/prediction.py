@@ -252,7 +252,10 @@ class Planner:
         return Stream(stream, predictors_of, None if reference is None else reference.number)
 
     def _carriers(self) -> dict[int, int]:
-        """By id of each pool that several matrices use: the one, the largest, whose stream carries the predictors. Its header now has them."""
+        """By id of each pool that several matrices use: the one, the first of the largest, whose stream carries the predictors. Its header now has them.
+
+        So entries never refer to each other in a circle: a reference is an earlier matrix of the same size, a carrier is at least as large as its users, so all in a circle were of
+        one size, and then each carrier came before its users."""
         users: dict[int, list[int]] = {}
         for position, choice in enumerate(self.choices):
             if choice.pool is not None and len(choice.pool.members) > 1:

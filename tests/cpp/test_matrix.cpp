@@ -239,6 +239,59 @@ TEST(Matrix, DamageIsFoundOrDecodesTheSameEverywhere) {
   }
 }
 
+// A whole stream, but for the model byte.
+std::vector<uint8_t> stream_of(const Example& e, const Coded& coded) {
+  std::vector<uint8_t> stream = core::write_matrix_model(e.model);
+  const std::vector<uint8_t> directory = core::write_directory(coded.entries.data(), int64_t(coded.entries.size()));
+  stream.insert(stream.end(), directory.begin(), directory.end());
+  for (const auto& chunk : coded.chunks) stream.insert(stream.end(), chunk.begin(), chunk.end());
+  return stream;
+}
+
+Status decode_stream(const core::MatrixCoder& coder, const Example& from, const std::vector<uint8_t>& stream, std::vector<uint8_t>* symbols) {
+  Example e = from;
+  Coded coded;
+  core::LineOrder order;
+  int64_t header = 0, directory = 0;
+  const int64_t size = int64_t(stream.size());
+  if (const Status s = core::read_matrix_model(stream.data(), size, from.model.numel(), e.type, from.model.given, &e.model, &header); s != Status::kOk) return s;
+  if (e.model.has_given_reference && e.given.empty()) return Status::kReferenceMissing;
+  if (const Status s = core::make_line_order(e.model, &order); s != Status::kOk) return s;
+  const auto symbols_in = [&](int64_t chunk) { return order.chunk_lines(chunk) * e.model.columns; };
+  if (const Status s = core::read_directory(stream.data() + header, size - header, order.chunks(), symbols_in, &coded.entries, &directory); s != Status::kOk) return s;
+  const uint8_t* at = stream.data() + header + directory;
+  for (const core::ChunkEntry& entry : coded.entries) {
+    coded.chunks.emplace_back(at, at + 2 * int64_t(entry.words));
+    at += 2 * int64_t(entry.words);
+  }
+  return decode(coder, e, coded, symbols);
+}
+
+TEST(Matrix, DamagedStreamsAreRefusedOrDecodeTheSameEverywhere) {
+  std::mt19937 rng(9);
+  for (int trial = 0; trial < 150; ++trial) {
+    const Example e = make_example(rng, trial);
+    const std::vector<uint8_t> whole = stream_of(e, encode(cpu::available_backends().front()->matrices, e));
+    const size_t header = core::write_matrix_model(e.model).size();
+    for (int k = 0; k < 20; ++k) {
+      std::vector<uint8_t> damaged = whole;
+      const size_t first = k % 4 == 0 ? damaged.size() : std::min<size_t>(header + 4, damaged.size());
+      damaged[rng() % (k % 2 == 0 ? std::min<size_t>(first, 24) : first)] ^= uint8_t(1u << rng() % 8);
+      Status expected_status = Status::kOk;
+      std::vector<uint8_t> expected;
+      for (const cpu::Backend* backend : cpu::available_backends()) {
+        std::vector<uint8_t> symbols;
+        const Status status = decode_stream(backend->matrices, e, damaged, &symbols);
+        if (backend == cpu::available_backends().front()) expected_status = status, expected = symbols;
+        ASSERT_EQ(expected_status, status) << backend->name << " trial " << trial;
+        if (status == Status::kOk) {
+          ASSERT_EQ(expected, symbols) << backend->name << " trial " << trial;
+        }
+      }
+    }
+  }
+}
+
 TEST(Matrix, LinesThatReferToEachOtherAreRefused) {
   MatrixModel m;
   m.lines = 5, m.columns = 8, m.chunk_lines = 2;
