@@ -15,7 +15,7 @@ from reference_codec import Corrupted
 from torch import Tensor
 
 import torch_ans
-from torch_ans import errors, ops, prediction
+from torch_ans import batches, errors, ops, prediction
 
 TYPES = {torch.int8: "i8", torch.uint8: "u8"}
 
@@ -190,6 +190,29 @@ def test_levels(level: str, quantized: bool) -> None:
                 assert torch.equal(file.get_quantized(name).symbols, other.get_quantized(name).symbols)
         file.verify()
     assert level != "best" or any(entry.refers for entry in model.index.entries)
+
+
+def test_matrix_streams_among_tensors_that_are_decoded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a GPU: all tensors in one call, but for matrix streams, which are decoded on the CPU."""
+    state = network() | {"ids": torch.arange(300, dtype=torch.int16)}
+    data = torch_ans.dumps(state, bits=6, min_quantized_numel=1000, level="best")
+    expected = torch_ans.loads(data)
+    monkeypatch.setattr(batches, "decodes_on", lambda device: True)
+    with torch_ans.open(data) as file:
+        for name, tensor in file.tree().items():
+            assert torch.equal(tensor, expected[name]), name
+        for name in file.keys():
+            assert torch.equal(file.get_tensor(name), expected[name]), name
+
+
+def test_groups_found_among_some_matrices_are_offered_to_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = {name: tensor for name, tensor in network().items() if "up" in name}
+    usual = torch_ans.compress_model(state, bits=6, min_quantized_numel=1000, level="default")
+    monkeypatch.setattr(prediction, "GRAM_BYTES", 2 * 8 * 64 * 64)
+    model = torch_ans.compress_model(state, bits=6, min_quantized_numel=1000, level="default")
+    assert sum(len(entry.refers) > 0 for entry in model.index.entries) == sum(len(entry.refers) > 0 for entry in usual.index.entries) == 2
+    for name, tensor in torch_ans.decompress_model(model).items():
+        assert torch.equal(tensor, torch_ans.decompress_model(usual)[name])
 
 
 def test_what_is_loaded_can_be_written_to() -> None:

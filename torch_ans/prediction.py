@@ -280,6 +280,8 @@ class Planner:
 
 # Own predictors of a stream can not have many more.
 _MAX_COEFFICIENTS = 1 << 22
+# Memory for the Gram matrices of one group.
+GRAM_BYTES = 1 << 30
 # Bits that one predictor must save before several are looked at.
 _WORTH_SEVERAL = 16 * 1024 * 8
 # A pool in the making keeps a matrix that would save this part of what it saves alone; when it stands, it must save more.
@@ -303,7 +305,11 @@ class _Grouping:
         self.stride = _STRIDE if columns >= 128 else 1
         lines = {view: self.matrices[view.matrix].symbols.numel() // columns for view in views}
         # What cannot pay for coefficients, even if all variance were explained, need not be looked at.
-        self.views = [view for view in views if lines[view] >= planner.effort.own_lines * columns or len(views) > 1]
+        found = [view for view in views if lines[view] >= planner.effort.own_lines * columns or len(views) > 1]
+        # Gram matrices of many wide matrices take much memory: groups are found among the largest matrices, and offered to the others.
+        kept = max(2, GRAM_BYTES // (8 * columns * columns))
+        found.sort(key=lambda view: (-self.matrices[view.matrix].symbols.numel(), view.matrix))
+        self.views, self.others = sorted(found[:kept], key=lambda view: (view.matrix, view.transposed)), found[kept:]
         self.grams = {view: ops.matrix_gram(self.matrices[view.matrix].symbols, columns, view.transposed) for view in self.views}
         self.own = {view: ops.fit_predictor([self.grams[view]]) for view in self.views if lines[view] >= planner.effort.own_lines * columns}
         self.net = {view: max(0.0, fitted.gain_bits - fitted.coefficient_bits) for view, fitted in self.own.items()}
@@ -327,7 +333,7 @@ class _Grouping:
             members, worth = self._grow(members, free)
             if worth > 0 and len(members) > 1:
                 predictors = planner.predictors_for(members, worth) or [ops.fit_predictor([self.grams[view] for view in members]).predictor]
-                pools.append(_Pool(predictors, members, worth))
+                pools.append(_Pool(predictors, members + self.others, worth))
                 free -= {view.matrix for view in members}
         return pools
 
