@@ -11,14 +11,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from . import ops, prediction, streams
+from . import batches, ops, prediction, streams
 from .container import record_checksum
 from .entries import Entry, Kind, StreamSpec
 from .errors import ReferenceMissingError
 from .prediction import Effort, Matrix
 from .streams import Model
 
-_DTYPES = {"i8": torch.int8, "u8": torch.uint8, "i16": torch.int16}
 Progress = Callable[[str, int], None]
 
 
@@ -28,7 +27,7 @@ def has_symbols(entry: Entry) -> bool:
 
 
 def symbol_dtype(spec: StreamSpec) -> torch.dtype:
-    return _DTYPES[spec.symbol_type]
+    return batches.SYMBOLS[spec.symbol_type]
 
 
 def predict(
@@ -80,13 +79,13 @@ class SymbolDecoder:
         """Whether this is a matrix stream."""
         return has_symbols(self._entries[number]) and stream.numel() > 0 and int(stream[0]) == Model.MATRIX
 
-    def decode(self, number: int, keep: dict[int, Tensor] | None = None) -> Tensor:
-        """Symbols (flat) of an entry. What is decoded on the way stays in `keep`, and what is there already is not decoded again."""
+    def decode(self, number: int, stream: Tensor, keep: dict[int, Tensor] | None = None) -> Tensor:
+        """Symbols (flat) of an entry, from its first stream. What is decoded on the way stays in `keep`, and what is there already is not decoded again."""
         kept: dict[int, Tensor] = {} if keep is None else keep
         todo: list[tuple[int, Tensor, int | None, int | None]] = []
         next_number: int | None = number
         while next_number is not None and next_number not in kept:  # what each refers to comes first; the index has no circles
-            stream = self._stream_of(next_number)
+            stream = stream if next_number == number else self._stream_of(next_number)
             carrier, reference = self._needs(next_number, stream)
             todo.append((next_number, stream, carrier, reference))
             next_number = reference

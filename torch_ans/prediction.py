@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -103,7 +103,10 @@ class _Choice:
     pool: _Pool | None = None
     reference: View | None = None
     levels: int = 0
-    predictors: list[Tensor] = field(default_factory=list)
+
+    @property
+    def predictors(self) -> list[Tensor]:
+        return [] if self.pool is None else self.pool.predictors
 
 
 def views_of(position: int, matrix: Matrix) -> Iterator[View]:
@@ -124,6 +127,8 @@ def views_of(position: int, matrix: Matrix) -> Iterator[View]:
 _LEAST_REFERENCE_GAIN = 32 * 8  # bits
 # In so many ways to write a matrix lines like others are looked for, if there are enough lines.
 _SEARCHED, _SEARCHED_LINES = 2, 256
+
+
 class Planner:
     """Finds streams for matrices; `done` is called with the number of each that is finished."""
 
@@ -176,7 +181,7 @@ class Planner:
         size = fitted.bits / 8
         for choices in (self.choices, self.alone) if pool is None or own else (self.choices,):
             if size < choices[view.matrix].bytes:
-                choices[view.matrix] = _Choice(size, fitted.header, view, pool, reference, levels, predictors)
+                choices[view.matrix] = _Choice(size, fitted.header, view, pool, reference, levels)
         return size
 
     def _consider_references(self, candidates: list[tuple[float, View, _Pool | None]]) -> None:

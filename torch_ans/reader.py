@@ -197,7 +197,7 @@ class AnsFile:
         if entry.kind == Kind.QUANTIZED:
             return self._decode_quantized(number, record, dtype, symbols)
         if self._symbols.is_predicted(number, record[0] if record else torch.empty(0)):
-            return self._own(self._symbols.decode(number, symbols), symbols).view(entry.shape).to(self._device)
+            return self._own(self._symbols.decode(number, record[0], symbols), symbols).view(entry.shape).to(self._device)
         return records.decode_exact(entry, record).to(self._device)
 
     @staticmethod
@@ -211,7 +211,7 @@ class AnsFile:
         scale, exponent = records.decode_scale(entry, record)
         if self._symbols.is_predicted(number, record[0]):
             narrow = torch.float32 if wanted == torch.float64 else wanted
-            weight = ops.dequantize(self._symbols.decode(number, symbols).view(-1, columns), scale.view(-1), exponent, narrow).to(wanted)
+            weight = ops.dequantize(self._symbols.decode(number, record[0], symbols).view(-1, columns), scale.view(-1), exponent, narrow).to(wanted)
         else:
             weight = records.decode_scaled(record[0], torch.int8, scale, exponent, columns, wanted)
         return weight.view(entry.shape).to(self._device)
@@ -224,7 +224,7 @@ class AnsFile:
     def _decode_symbols(self, number: int, stream: Tensor, dtype: torch.dtype) -> Tensor:
         numel = self.index.entries[number].numel
         if self._symbols.is_predicted(number, stream):
-            return self._symbols.decode(number).to(self._device)
+            return self._symbols.decode(number, stream).to(self._device)
         if batches.decodes_on(self._device):
             return ops.decode_streams_out([stream], [torch.empty(numel, dtype=dtype, device=self._device)])[0]
         return streams.decode_stream(stream, numel, dtype).to(self._device)

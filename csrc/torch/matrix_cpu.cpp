@@ -91,18 +91,10 @@ Tensor encode_matrix_cpu(const Tensor& symbols, const Tensor& header, std::vecto
   if (model.has_given_reference) given.emplace(kOp, *other, model.columns, model.given_transposed);
 
   const core::MatrixTables tables(model, type);
-  core::MatrixLines lines{};
-  lines.columns = model.columns;
-  lines.start = tables.start();
-  lines.order = order.line.empty() ? nullptr : order.line.data();
-  lines.symbols = const_cast<uint8_t*>(view.lines().symbols);  // only read
-  lines.is_signed = type != SymbolType::kU8;
-  if (given.has_value()) lines.given = given->lines().symbols, lines.given_factor = model.given_factor.data();
-  if (!model.factor.empty()) lines.factor = model.factor.data(), lines.reference = model.reference.data();
+  const core::MatrixLines lines = core::make_matrix_lines(model, tables, order, type, const_cast<uint8_t*>(view.lines().symbols), given.has_value() ? given->lines().symbols : nullptr);  // only read
 
   const core::MatrixCoder& coder = cpu::backend().matrices;
-  const std::vector<uint8_t> used(size_t(model.contexts()), 1);
-  const core::ContextEncodeTables contexts = core::make_context_encode_tables(model, type, used.data());
+  const core::ContextEncodeTables contexts = core::make_context_encode_tables(model, type);
   std::vector<core::EncodedChunk> chunks(size_t(order.chunks()));
   const Status status = parallel_ranges(order.chunks(), 1, [&](int64_t begin, int64_t end) {
     const auto encoder = std::make_unique<core::MatrixEncoder>(coder, lines, tables, contexts, model.raw_bits, model.raw_min);
@@ -129,18 +121,32 @@ Tensor encode_matrix_cpu(const Tensor& symbols, const Tensor& header, std::vecto
   return out;
 }
 
+// A stream in host memory, and which model it is of.
+struct StreamBytes {
+  StreamBytes(const char* op, const Tensor& stream, int64_t numel, ScalarType symbol_dtype) : type(symbol_type(op, symbol_dtype)), bytes(checked(op, stream)) {
+    is_matrix = StreamParts(op, "", data(), bytes.numel(), numel, type).model == format::Model::kMatrix;
+  }
+  static Tensor checked(const char* op, const Tensor& stream) {
+    check_bytes(op, "stream", stream);
+    return torch::stable::contiguous(stream);
+  }
+  const uint8_t* data() const { return static_cast<const uint8_t*>(bytes.const_data_ptr()); }
+  int64_t size() const { return bytes.numel(); }
+  void require_matrix(const char* op) const { ANS_CHECK_ARGUMENT(is_matrix, op, "the stream is none of a matrix"); }
+
+  SymbolType type;
+  Tensor bytes;
+  bool is_matrix;
+};
+
 Tensor decode_matrix_cpu(const Tensor& stream, int64_t numel, ScalarType symbol_dtype, std::vector<Tensor> predictors, std::optional<Tensor> reference) {
   constexpr const char* kOp = "decode_matrix";
-  check_bytes(kOp, "stream", stream);
-  const SymbolType type = symbol_type(kOp, symbol_dtype);
-  const Tensor bytes = torch::stable::contiguous(stream);
-  const uint8_t* data = static_cast<const uint8_t*>(bytes.const_data_ptr());
-  const StreamParts parts(kOp, "", data, bytes.numel(), numel, type);
-  ANS_CHECK_ARGUMENT(parts.model == format::Model::kMatrix, kOp, "the stream is none of a matrix");
+  const StreamBytes bytes(kOp, stream, numel, symbol_dtype);
+  bytes.require_matrix(kOp);
   const core::PredictorList list = parse_predictors(kOp, predictors);
   const std::optional<Tensor> other = checked_reference(kOp, reference, numel, symbol_dtype);
   Tensor symbols = host_result(stream, {numel}, symbol_dtype);
-  decode_matrix_stream(kOp, "", data, bytes.numel(), numel, type, list, {other.has_value() ? static_cast<const uint8_t*>(other->const_data_ptr()) : nullptr},
+  decode_matrix_stream(kOp, "", bytes.data(), bytes.size(), numel, bytes.type, list, {other.has_value() ? static_cast<const uint8_t*>(other->const_data_ptr()) : nullptr},
                        static_cast<uint8_t*>(symbols.mutable_data_ptr()));
   return symbols;
 }
@@ -148,12 +154,9 @@ Tensor decode_matrix_cpu(const Tensor& stream, int64_t numel, ScalarType symbol_
 // int32 [chunks, 2], as of the other models' streams: words and tail.
 Tensor matrix_directory_cpu(const Tensor& stream, int64_t numel, ScalarType symbol_dtype, std::vector<Tensor> predictors) {
   constexpr const char* kOp = "matrix_directory";
-  check_bytes(kOp, "stream", stream);
-  const SymbolType type = symbol_type(kOp, symbol_dtype);
-  const Tensor bytes = torch::stable::contiguous(stream);
-  const uint8_t* data = static_cast<const uint8_t*>(bytes.const_data_ptr());
-  ANS_CHECK_ARGUMENT(StreamParts(kOp, "", data, bytes.numel(), numel, type).model == format::Model::kMatrix, kOp, "the stream is none of a matrix");
-  const MatrixStream parts(kOp, "", data, bytes.numel(), numel, type, parse_predictors(kOp, predictors), true);
+  const StreamBytes bytes(kOp, stream, numel, symbol_dtype);
+  bytes.require_matrix(kOp);
+  const MatrixStream parts(kOp, "", bytes.data(), bytes.size(), numel, bytes.type, parse_predictors(kOp, predictors), true);
   Tensor out = torch::stable::new_empty(stream, {int64_t(parts.entries.size()), 2}, ScalarType::Int);
   int32_t* to = out.mutable_data_ptr<int32_t>();
   for (const core::ChunkEntry& e : parts.entries) {
@@ -166,13 +169,10 @@ Tensor matrix_directory_cpu(const Tensor& stream, int64_t numel, ScalarType symb
 // How many predictors a stream needs, and whether it needs a reference.
 Tensor matrix_needs_cpu(const Tensor& stream, int64_t numel, ScalarType symbol_dtype) {
   constexpr const char* kOp = "matrix_needs";
-  check_bytes(kOp, "stream", stream);
-  const SymbolType type = symbol_type(kOp, symbol_dtype);
-  const Tensor bytes = torch::stable::contiguous(stream);
-  const uint8_t* data = static_cast<const uint8_t*>(bytes.const_data_ptr());
+  const StreamBytes bytes(kOp, stream, numel, symbol_dtype);
   core::MatrixNeeds needs{};
-  if (StreamParts(kOp, "", data, bytes.numel(), numel, type).model == format::Model::kMatrix)
-    check_status(kOp, core::read_matrix_needs(data + 1, bytes.numel() - 1, numel, type, &needs), "bad header of a matrix");
+  if (bytes.is_matrix)
+    check_status(kOp, core::read_matrix_needs(bytes.data() + 1, bytes.size() - 1, numel, bytes.type, &needs), "bad header of a matrix");
   Tensor out = torch::stable::new_empty(stream, {2}, ScalarType::Long);
   out.mutable_data_ptr<int64_t>()[0] = needs.predictors;
   out.mutable_data_ptr<int64_t>()[1] = int64_t(needs.reference);
@@ -182,17 +182,14 @@ Tensor matrix_needs_cpu(const Tensor& stream, int64_t numel, ScalarType symbol_d
 // The predictors that a stream carries; none if it is no matrix.
 std::vector<Tensor> stream_predictors_cpu(const Tensor& stream, int64_t numel, ScalarType symbol_dtype) {
   constexpr const char* kOp = "stream_predictors";
-  check_bytes(kOp, "stream", stream);
-  const SymbolType type = symbol_type(kOp, symbol_dtype);
-  const Tensor bytes = torch::stable::contiguous(stream);
-  const uint8_t* data = static_cast<const uint8_t*>(bytes.const_data_ptr());
+  const StreamBytes bytes(kOp, stream, numel, symbol_dtype);
   std::vector<Tensor> result;
-  if (StreamParts(kOp, "", data, bytes.numel(), numel, type).model != format::Model::kMatrix) return result;
+  if (!bytes.is_matrix) return result;
   core::MatrixModel model;
   int64_t consumed = 0;
-  check_status(kOp, core::read_matrix_model(data + 1, bytes.numel() - 1, numel, type, {}, &model, &consumed), "bad header of a matrix that carries predictors for others");
+  check_status(kOp, core::read_matrix_model(bytes.data() + 1, bytes.size() - 1, numel, bytes.type, {}, &model, &consumed), "bad header of a matrix that carries predictors for others");
   for (size_t i = 0; i < model.own.size(); ++i)
-    result.push_back(bytes_tensor(stream, std::vector<uint8_t>(data + 1 + model.own_begin[i], data + 1 + model.own_begin[i + 1])));
+    result.push_back(bytes_tensor(stream, std::vector<uint8_t>(bytes.data() + 1 + model.own_begin[i], bytes.data() + 1 + model.own_begin[i + 1])));
   return result;
 }
 

@@ -105,28 +105,20 @@ void decode_matrix_stream(const char* op, const std::string& which, const uint8_
 
   // Lines lie one after another while they are decoded; so does the matrix that they refer to.
   core::ByteBuffer own, other;
-  core::MatrixLines lines{};
-  lines.symbols = out;
+  uint8_t* symbols = out;
   if (model.transposed) {
     own.reserve(numel);
-    lines.symbols = own.data();
+    symbols = own.data();
   }
-  if (model.has_given_reference) {
-    lines.given = reference.symbols;
-    lines.given_factor = model.given_factor.data();
-    if (model.given_transposed) {
-      other.reserve(numel);
-      transpose_bytes(reference.symbols, model.columns, model.lines, other.data());
-      lines.given = other.data();
-    }
+  const uint8_t* given_lines = reference.symbols;
+  if (model.has_given_reference && model.given_transposed) {
+    other.reserve(numel);
+    transpose_bytes(reference.symbols, model.columns, model.lines, other.data());
+    given_lines = other.data();
   }
   const core::MatrixTables tables(model, type);
   const core::ContextDecodeTables contexts = core::make_context_decode_tables(model);
-  lines.columns = model.columns;
-  lines.start = tables.start();
-  lines.order = order.line.empty() ? nullptr : order.line.data();
-  lines.is_signed = type != format::SymbolType::kU8;
-  if (!model.factor.empty()) lines.factor = model.factor.data(), lines.reference = model.reference.data();
+  const core::MatrixLines lines = core::make_matrix_lines(model, tables, order, type, symbols, given_lines);
 
   const core::MatrixCoder& coder = cpu::backend().matrices;
   for (size_t level = 0; level + 1 < order.level_begin.size(); ++level) {  // each refers to those before

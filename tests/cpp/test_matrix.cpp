@@ -96,16 +96,7 @@ Example make_example(std::mt19937& rng, int trial) {
 }
 
 core::MatrixLines lines_of(const Example& e, const core::MatrixTables& tables, const core::LineOrder& order, uint8_t* symbols) {
-  const MatrixModel& m = e.model;
-  core::MatrixLines lines{};
-  lines.columns = m.columns;
-  lines.start = tables.start();
-  lines.order = order.line.empty() ? nullptr : order.line.data();
-  lines.symbols = symbols;
-  lines.is_signed = e.type == SymbolType::kI8;
-  if (m.has_given_reference) lines.given = e.given.data(), lines.given_factor = m.given_factor.data();
-  if (!m.factor.empty()) lines.factor = m.factor.data(), lines.reference = m.reference.data();
-  return lines;
+  return core::make_matrix_lines(e.model, tables, order, e.type, symbols, e.given.data());
 }
 
 struct Coded {
@@ -119,8 +110,7 @@ Coded encode(const core::MatrixCoder& coder, const Example& e) {
   const core::MatrixTables tables(e.model, e.type);
   std::vector<uint8_t> symbols = e.symbols;
   const core::MatrixLines lines = lines_of(e, tables, order, symbols.data());
-  const std::vector<uint8_t> used(size_t(e.model.contexts()), 1);
-  const core::ContextEncodeTables contexts = core::make_context_encode_tables(e.model, e.type, used.data());
+  const core::ContextEncodeTables contexts = core::make_context_encode_tables(e.model, e.type);
   core::MatrixEncoder encoder(coder, lines, tables, contexts, e.model.raw_bits, e.model.raw_min);
   Coded coded;
   for (int64_t c = 0; c < order.chunks(); ++c) {

@@ -58,6 +58,7 @@ class Fit {
   FitResult run() {
     choose_parts();
     choose_references();
+    (void)make_line_order(model_, &order_);  // no cycles: a forest
     fit_means();
     fit_scales();
     choose_classes();
@@ -119,18 +120,10 @@ class Fit {
   }
 
   MatrixLines lines_of(const MatrixTables& tables) const {
-    MatrixLines lines{};
-    lines.columns = set_.columns;
-    lines.start = tables.start();
-    lines.order = order_.line.empty() ? nullptr : order_.line.data();
-    lines.symbols = const_cast<uint8_t*>(set_.symbols);  // only read
-    lines.is_signed = set_.type != format::SymbolType::kU8;
-    if (model_.has_given_reference) lines.given = in_.given, lines.given_factor = model_.given_factor.data();
-    if (!model_.factor.empty()) lines.factor = model_.factor.data(), lines.reference = model_.reference.data();
-    return lines;
+    return make_matrix_lines(model_, tables, order_, set_.type, const_cast<uint8_t*>(set_.symbols), in_.given);  // only read
   }
 
-  // Calls visit(part, first position, lines, band) for all bands of lines of one part, or every stride-th.
+  // Cuts the lines into bands of one part each, of which every stride-th counts; calls visit(begin, end, band, pieces) for ranges of these pieces.
   template <class Visit>
   void for_bands(const MatrixTables& tables, int64_t stride, const Visit& visit) const {
     struct Piece {
@@ -149,11 +142,10 @@ class Fit {
   }
 
   // What the model as it stands leaves.
-  Residuals predicted_residuals() {
+  Residuals predicted_residuals() const {
     MatrixModel now = model_;
     open_classes(&now);
     Residuals r{set_.lines, set_.columns, std::vector<int16_t>(size_t(model_.numel()))};
-    (void)make_line_order(model_, &order_);  // no cycles: a forest
     const MatrixTables tables(now, set_.type);
     const MatrixLines lines = lines_of(tables);
     for_bands(tables, 1, [&](int64_t begin, int64_t end, MatrixBand* band, const auto& pieces) {
@@ -170,18 +162,18 @@ class Fit {
     return r;
   }
 
-  // Means of what is left, by part where that pays, otherwise of all lines. The mean counts as `rest` eighths in a line with references: least squares over lines.
+  // Means of what is left, of each part. The mean counts as `rest` eighths in a line with references: least squares over lines.
   void fit_means() {
     if (!options_.means) return;
     const Residuals left = predicted_residuals();
     std::vector<int32_t> rest(size_t(set_.lines), kFactorOne);
     for (size_t i = 0; i < rest.size(); ++i) rest[i] -= (model_.has_given_reference ? model_.given_factor[i] : 0) + (model_.factor.empty() ? 0 : model_.factor[i]);
-    auto means_of = [&](int part) {  // -1: of all
+    auto means_of = [&](int part) {
       int64_t squares = 0;
       for (size_t i = 0; i < rest.size(); ++i)
-        if (part < 0 || part_[i] == part) squares += int64_t(rest[i]) * rest[i];
+        if (part_[i] == part) squares += int64_t(rest[i]) * rest[i];
       const std::vector<int64_t> sums = column_sums(parallel_, set_.lines, set_.columns, [&](int64_t i, int64_t j) {
-        return part < 0 || part_[size_t(i)] == part ? int64_t(rest[size_t(i)]) * left.line(i)[j] : 0;
+        return part_[size_t(i)] == part ? int64_t(rest[size_t(i)]) * left.line(i)[j] : 0;
       });
       std::vector<int32_t> means;
       for (int64_t s : sums) {
@@ -251,7 +243,6 @@ class Fit {
   }
 
   void choose_classes() {
-    (void)make_line_order(model_, &order_);
     const int64_t stride = std::max<int64_t>(1, model_.numel() / std::max<int64_t>(1, options_.sample_symbols));
     MatrixModel best;
     uint64_t best_bits = 0;

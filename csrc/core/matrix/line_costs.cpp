@@ -4,9 +4,6 @@
 #include <cmath>
 
 namespace ans::core {
-namespace {
-constexpr double kRounding = kPhases * kPhases / 12.0;  // variance of a symbol's rounding, in eighths squared
-}
 
 ColumnStatistics column_statistics(const Parallel& parallel, const Residuals& r, const std::vector<int32_t>& chosen, int32_t number) {
   std::vector<int64_t> lines;

@@ -4,6 +4,18 @@
 
 namespace ans::core {
 
+MatrixLines make_matrix_lines(const MatrixModel& model, const MatrixTables& tables, const LineOrder& order, format::SymbolType type, uint8_t* symbols, const uint8_t* given) {
+  MatrixLines lines{};
+  lines.columns = model.columns;
+  lines.start = tables.start();
+  lines.order = order.line.empty() ? nullptr : order.line.data();
+  lines.symbols = symbols;
+  lines.is_signed = type != format::SymbolType::kU8;
+  if (model.has_given_reference) lines.given = given, lines.given_factor = model.given_factor.data();
+  if (!model.factor.empty()) lines.factor = model.factor.data(), lines.reference = model.reference.data();
+  return lines;
+}
+
 MatrixBand::MatrixBand(const MatrixTables& tables)
     : columns_(tables.columns()), symbols_(size_t(tables.columns() * format::kLanes)), pairs_(size_t(tables.max_pairs() * format::kLanes)) {}
 

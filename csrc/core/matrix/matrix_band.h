@@ -26,6 +26,9 @@ struct MatrixLines {
   int32_t value(uint8_t symbol) const;
 };
 
+// The lines of a model's matrix. `given`: the matrix that it refers to, line-major, if it needs one. Model, tables and order must stay.
+MatrixLines make_matrix_lines(const MatrixModel& model, const MatrixTables& tables, const LineOrder& order, format::SymbolType type, uint8_t* symbols, const uint8_t* given);
+
 class MatrixBand {
  public:
   explicit MatrixBand(const MatrixTables& tables);

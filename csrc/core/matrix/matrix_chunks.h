@@ -25,7 +25,7 @@ class ContextTail {
     return Status::kOk;
   }
   // residual + 128, or -1 - raw value.
-  ANS_INLINE int32_t next(const ContextSteps& tables, uint32_t context, int raw_bits) {
+  ANS_INLINE int32_t next(const ContextSlots& tables, uint32_t context, int raw_bits) {
     const int position_bits = format::kProbBits - tables.bucket_bits;
     const uint32_t slot = y_ % format::kSlots, position = slot & ((1u << position_bits) - 1), place = (context << tables.bucket_bits) + (slot >> position_bits);
     const uint32_t entry = tables.step[2 * place + uint32_t(position >= tables.divider[place])];
@@ -55,7 +55,7 @@ Status decode_matrix_chunk(const MatrixDecodeJob& job, MatrixBand* band) {
   const MatrixLines& lines = *job.lines;
   const MatrixRows& rows = *job.rows;
   const ChunkShape shape{job.count, rows.columns};
-  const ContextSteps steps{job.tables.divider, job.tables.step, 31 - __builtin_clz(unsigned(job.tables.buckets))};
+  const ContextSlots& steps = job.tables;
   int64_t main = shape.symbols() - job.entry.tail;
   const bool wide = main > 0;
 

@@ -10,7 +10,6 @@ namespace ans::core {
 
 class MatrixEncoder {
  public:
-  // Contexts that occur must have their tables.
   MatrixEncoder(const MatrixCoder& coder, const MatrixLines& lines, const MatrixTables& rows, const ContextEncodeTables& tables, int raw_bits, int32_t raw_min)
       : coder_(coder), lines_(lines), rows_(rows), tables_(tables), raw_bits_(raw_bits), raw_min_(raw_min), band_(rows) {}
 

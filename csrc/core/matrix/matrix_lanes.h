@@ -138,16 +138,9 @@ void dot_rows(const uint32_t* lanes, const uint32_t* rows, int64_t stride, int64
   }
 }
 
-// The tables of contexts, for pop_context().
-struct ContextSteps {
-  const uint8_t* divider;
-  const uint32_t* step;
-  int bucket_bits;
-};
-
 // Advances the states; returns residual + 128, or 0 for an escape (BITSTREAM.md, section 4).
 template <class V>
-ANS_INLINE typename V::U32 pop_context(const ContextSteps& tables, typename V::U32& x, const typename V::U32& context) {
+ANS_INLINE typename V::U32 pop_context(const ContextSlots& tables, typename V::U32& x, const typename V::U32& context) {
   using U32 = typename V::U32;
   const int position_bits = format::kProbBits - tables.bucket_bits;
   const U32 low12 = V::set1(format::kSlots - 1), slot = V::and_(x, low12);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/alias_table.h"
+#include "core/bit_io.h"
 
 namespace ans::core {
 namespace {
@@ -86,7 +87,7 @@ int64_t MatrixTables::max_pairs() const {
   return most;
 }
 
-ContextSlots ContextDecodeTables::slots() const { return {divider.data(), step.data(), buckets}; }
+ContextSlots ContextDecodeTables::slots() const { return {divider.data(), step.data(), bit_length(uint32_t(buckets)) - 1}; }
 
 ContextDecodeTables make_context_decode_tables(const MatrixModel& m) {
   ContextDecodeTables t;
@@ -111,13 +112,12 @@ ContextDecodeTables make_context_decode_tables(const MatrixModel& m) {
   return t;
 }
 
-ContextEncodeTables make_context_encode_tables(const MatrixModel& m, format::SymbolType type, const uint8_t* used) {
+ContextEncodeTables make_context_encode_tables(const MatrixModel& m, format::SymbolType type) {
   ContextEncodeTables t;
   t.contexts = m.contexts();
   t.table.reset(new EncodeTable[size_t(t.contexts)]);  // not initialised
   t.index_of.resize(size_t(t.contexts) * 256 + 4);     // a gather reads 32 bits
   for (int context = 0; context < t.contexts; ++context) {
-    if (!used[context]) continue;
     const FrequencyTable table = table_of(m, context);
     make_encode_table(table, type, &t.table[size_t(context)], m.buckets);
     uint8_t* index_of = t.index_of.data() + size_t(context) * 256;

@@ -34,7 +34,7 @@ struct MatrixRows {
 struct ContextSlots {  // as plain addresses
   const uint8_t* divider;
   const uint32_t* step;
-  int buckets;
+  int bucket_bits;
 };
 
 // How a context's symbols are coded: contexts are class * phases + phase.
@@ -80,7 +80,6 @@ class MatrixTables {
 };
 
 ContextDecodeTables make_context_decode_tables(const MatrixModel& model);
-// Of the contexts for which used[context] is not 0; the others are left unset.
-ContextEncodeTables make_context_encode_tables(const MatrixModel& model, format::SymbolType type, const uint8_t* used);
+ContextEncodeTables make_context_encode_tables(const MatrixModel& model, format::SymbolType type);
 
 }  // namespace ans::core

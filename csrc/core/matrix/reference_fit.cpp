@@ -8,7 +8,6 @@ namespace ans::core {
 namespace {
 
 constexpr double kFactorBits = 3;     // what a factor takes, about
-constexpr double kNoiseFloor = 64.0 / 12;  // a symbol's rounding, in eighths squared
 
 struct Edge {
   float gain;  // bits
@@ -144,7 +143,7 @@ std::vector<double> column_weights(const Residuals& r) {
     const int16_t* e = r.line(i);
     for (int64_t j = 0; j < r.columns; ++j) square[size_t(j)] += double(e[j]) * e[j];
   }
-  for (double s : square) weight.push_back(1 / (s / double(r.lines) + kNoiseFloor));
+  for (double s : square) weight.push_back(1 / (s / double(r.lines) + kRounding));
   return weight;
 }
 

@@ -14,10 +14,7 @@ Residuals residuals_of(const MatrixCoder& coder, const Parallel& parallel, const
   model.parts[0].predictor = predictor;
   model.parts[0].scale.assign(size_t(set.columns), 0);
   const MatrixTables tables(model, set.type);
-  MatrixLines lines{};
-  lines.columns = set.columns;
-  lines.symbols = const_cast<uint8_t*>(set.symbols);  // only read
-  lines.is_signed = set.type != format::SymbolType::kU8;
+  const MatrixLines lines = make_matrix_lines(model, tables, LineOrder{}, set.type, const_cast<uint8_t*>(set.symbols), nullptr);  // only read
   parallel((set.lines + format::kLanes - 1) / format::kLanes, [&](int64_t begin, int64_t end) {
     MatrixBand band(tables);
     const int64_t first = begin * format::kLanes, count = std::min(set.lines, end * format::kLanes) - first;

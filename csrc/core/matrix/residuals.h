@@ -11,6 +11,9 @@
 
 namespace ans::core {
 
+// Variance of a symbol's rounding, in eighths squared.
+constexpr double kRounding = kPhases * kPhases / 12.0;
+
 // Lines of 8-bit symbols, line-major.
 struct LineSet {
   const uint8_t* symbols;
