@@ -13,6 +13,7 @@
 
 #include "core/coder_tables.h"
 #include "core/float_formats.h"
+#include "core/matrix/matrix_jobs.h"
 #include "core/status.h"
 #include "core/warp_jobs.h"
 #include "format/bitstream.h"
@@ -138,5 +139,25 @@ cudaError_t decode(const DecodeLaunch& launch, SymbolType type, cudaStream_t str
 
 // The same, as weights.
 cudaError_t decode_dequantize(const DecodeLaunch& launch, SymbolType type, FloatType weight_type, cudaStream_t stream);
+
+// ---- cuda/matrix.cu ----
+
+constexpr size_t kMatrixScratchBytes = 4352;  // of a warp, beside 128 for every pair of columns that its matrices' predictors have
+constexpr int64_t kMatrixWarps = 4096;        // more at once are of no use
+
+// All arrays are in device memory.
+struct MatrixLaunch {
+  const core::MatrixJob* jobs;  // by level
+  const core::WarpMatrix* matrices;
+  const core::MatrixRows* rows;
+  uint8_t* scratch;       // of every warp
+  int64_t scratch_bytes;  // of one: a multiple of 128
+  int64_t warps;          // at once
+  uint32_t* status;       // of every matrix: 0, or a core::Status
+};
+
+// Decodes jobs [level_begin[0], level_begin[levels]), each level (level_begin is a host variable) after the one before it, whose lines it may refer to. Damaged chunks write
+// anything, but only into their matrices, and are reported.
+cudaError_t decode_matrices(const MatrixLaunch& launch, const int64_t* level_begin, int64_t levels, cudaStream_t stream);
 
 }  // namespace ans::cuda

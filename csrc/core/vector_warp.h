@@ -9,6 +9,7 @@
 // All lanes must call these (but the last two) together: branch on nothing that is not the same in all lanes.
 #pragma once
 #include <cstdint>
+#include <cstring>
 
 namespace ans::core {
 namespace ANS_TARGET {
@@ -59,6 +60,42 @@ struct VectorWarp {
   ANS_INLINE static Mask both(Mask a, Mask b) { return a && b; }
   ANS_INLINE static Mask first(int n) { return int(W::lane()) < n; }
   ANS_INLINE static U32 select(Mask m, U32 a, U32 b) { return m ? a : b; }
+
+  // For the matrix models: numbers are signed where a name says so.
+  static constexpr int kDotColumns = 8;
+  ANS_INLINE static U32 load_i8(const uint8_t* p) { return uint32_t(int32_t(int8_t(p[W::lane()]))); }
+  ANS_INLINE static U32 gather8(const uint8_t* t, U32 i) { return t[i]; }
+  ANS_INLINE static U32 shr_by(U32 a, int n) { return a >> n; }
+  ANS_INLINE static U32 shl_by(U32 a, int n) { return a << n; }
+  ANS_INLINE static U32 sar_by(U32 a, int n) { return uint32_t(int32_t(a) >> n); }
+  ANS_INLINE static U32 min_signed(U32 a, U32 b) { return int32_t(a) < int32_t(b) ? a : b; }
+  ANS_INLINE static U32 max_signed(U32 a, U32 b) { return int32_t(a) > int32_t(b) ? a : b; }
+  ANS_INLINE static U32 float_bits(U32 a) {
+    const float f = float(int32_t(a));
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return bits;
+  }
+  // As few loads as its alignment allows.
+  template <class T>
+  ANS_INLINE static T fetch(const T& t) { return t; }
+  // of[i], by selecting: what is indexed would not stay in registers.
+  template <int n>
+  ANS_INLINE static U32 pick(const U32 (&of)[n], int i) {
+    U32 v = of[0];
+    ANS_UNROLL
+    for (int k = 1; k < n; ++k) v = i == k ? of[k] : v;
+    return v;
+  }
+  // Of b's two numbers only the low 8 bits count, which is all that coefficients have.
+  ANS_INLINE static U32 dot_pairs(U32 sum, U32 a, uint32_t b) {
+#if defined(__CUDA_ARCH__)
+    return uint32_t(__dp2a_lo(int(a), int(__byte_perm(b, 0, 0x4420)), int(sum)));
+#else
+    return sum + uint32_t(int16_t(a) * int8_t(b)) + uint32_t((int32_t(a) >> 16) * int8_t(b >> 16));
+#endif
+  }
+  ANS_INLINE static uint32_t bits(Mask m) { return W::ballot(m); }
 
   // Words as WarpWords gives them. All lanes read one, whether they take it or not: that is cheaper than a branch.
   template <class Words>

@@ -28,6 +28,35 @@ struct WarpChunk {
   int64_t symbols;  // of the lanes: without the tail
 };
 
+// Hands out the raw values of a chunk's escapes to the lanes that have one, rows in order.
+template <class W>
+class WarpRaws {
+ public:
+  // `words`: that the chunk has behind its states.
+  ANS_INLINE WarpRaws(const uint8_t* end, int64_t words, int raw_bits) : end_(end), words_(words), raw_bits_(raw_bits), below_(W::opaque(VectorWarp<W>::lanes_below())) {}
+
+  // In the lanes that are `escaped`; what does not fit into the chunk is 0.
+  ANS_INLINE uint32_t take(bool escaped) {
+    const uint32_t all = W::ballot(escaped);
+    const int64_t position = (count_ + count_bits(all & below_)) * raw_bits_;
+    count_ += count_bits(all);
+    return escaped && position + raw_bits_ <= format::kWordBits * words_ ? raw_value_at(end_, position, raw_bits_) : 0;
+  }
+  // Whether the chunk held just these, beside so many words.
+  ANS_INLINE Status check(uint32_t words_taken) const {
+    const int64_t used = words_taken + raw_words(count_, raw_bits_);
+    if (used > words_) return Status::kWordsExhausted;
+    if (used < words_) return Status::kWordsLeft;
+    return zeros_follow(end_, count_ * raw_bits_) ? Status::kOk : Status::kNonzeroPadding;
+  }
+
+ private:
+  const uint8_t* end_;
+  int64_t words_, count_ = 0;
+  int raw_bits_;
+  uint32_t below_;
+};
+
 // Decodes the symbols of the lanes: sink(i, symbol) takes number i of them, in the lane that has it. state[32] receives the final states, whose payloads are the tail
 // bits. Nothing outside the chunk is read, whatever it holds. The status is the same in all lanes; all sinks have been called if it is kOk.
 template <class W, bool kEscape, class Sink>
@@ -43,7 +72,7 @@ ANS_INLINE Status decode_chunk_rows(const WarpTable& table, const WarpChunk& chu
   const uint8_t* const first_word = chunk.begin + 2 * format::kStateWords;
   const int64_t words_there = (chunk.end - first_word) / 2;
   WarpWords<W> words[1] = {{first_word, chunk.end, ring}};
-  int64_t escapes = 0;
+  WarpRaws<W> raws(chunk.end, words_there, table.raw_bits);
   // A row of indices; lanes that are not `active` stay as they are: at least 2^16, which takes no word.
   auto pop_row = [&](bool active) -> uint32_t {
     typename L::Index index[1];
@@ -57,11 +86,8 @@ ANS_INLINE Status decode_chunk_rows(const WarpTable& table, const WarpChunk& chu
   // The symbol of an index, in a row with some escape.
   auto resolve = [&](uint32_t index, bool active) -> int32_t {
     const bool escaped = active && is_escape(index);
-    const uint32_t all = W::ballot(escaped);
-    const int64_t position = (escapes + count_bits(all & words[0].lanes_below())) * table.raw_bits;
-    escapes += count_bits(all);
-    if (!escaped) return table.first_value + int32_t(index);
-    return table.raw_min + (position + table.raw_bits <= 16 * words_there ? int32_t(raw_value_at(chunk.end, position, table.raw_bits)) : 0);
+    const uint32_t raw = raws.take(escaped);
+    return escaped ? table.raw_min + int32_t(raw) : table.first_value + int32_t(index);
   };
   const int count = int(chunk.symbols), rows = count / format::kLanes;
   static_assert(WarpWords<W>::kRowsAtOnce == 2);
@@ -88,10 +114,7 @@ ANS_INLINE Status decode_chunk_rows(const WarpTable& table, const WarpChunk& chu
   }
   L::store(state, x[0]);
 
-  const int64_t used = words[0].taken() + raw_words(escapes, table.raw_bits);
-  if (used > words_there) return Status::kWordsExhausted;
-  if (used < words_there) return Status::kWordsLeft;
-  return zeros_follow(chunk.end, escapes * table.raw_bits) ? Status::kOk : Status::kNonzeroPadding;
+  return raws.check(words[0].taken());
 }
 
 }  // namespace ANS_TARGET

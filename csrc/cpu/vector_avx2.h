@@ -96,6 +96,10 @@ struct VectorAvx2 {
   ANS_INLINE static U32 select(const Mask& m, const U32& a, const U32& b) { return ANS_EACH(_mm256_blendv_epi8(b.v[k], a.v[k], m.v[k])); }
   // For the matrix models: numbers are signed where a name says so.
   static constexpr int kDotColumns = 2;
+  template <class T>
+  ANS_INLINE static const T& fetch(const T& t) { return t; }
+  template <int n>
+  ANS_INLINE static const U32& pick(const U32 (&of)[n], int i) { return of[i]; }
   ANS_INLINE static U32 load_i8(const uint8_t* p) { return ANS_EACH(_mm256_cvtepi8_epi32(load_quarter(p + 8 * k))); }
   ANS_INLINE static U32 load_i16(const int16_t* p) { return ANS_EACH(_mm256_cvtepi16_epi32(load_half(p + 8 * k))); }
   ANS_INLINE static U32 gather8(const uint8_t* t, const U32& i) {

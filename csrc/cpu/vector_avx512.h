@@ -75,6 +75,10 @@ struct VectorAvx512 {
   }
   // For the matrix models: numbers are signed where a name says so.
   static constexpr int kDotColumns = 8;
+  template <class T>
+  ANS_INLINE static const T& fetch(const T& t) { return t; }
+  template <int n>
+  ANS_INLINE static const U32& pick(const U32 (&of)[n], int i) { return of[i]; }
   ANS_INLINE static U32 load_i8(const uint8_t* p) {
     return {_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16)))};
   }

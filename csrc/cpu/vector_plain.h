@@ -60,6 +60,11 @@ struct VectorPlain {
   }
   // For the matrix models: numbers are signed where a name says so.
   static constexpr int kDotColumns = 2;
+  // What a backend may want to read in one go.
+  template <class T>
+  ANS_INLINE static const T& fetch(const T& t) { return t; }
+  template <int n>
+  ANS_INLINE static const U32& pick(const U32 (&of)[n], int i) { return of[i]; }
   ANS_INLINE static U32 load_i8(const uint8_t* p) { return make([&](int i) { return uint32_t(int8_t(p[i])); }); }
   ANS_INLINE static U32 load_i16(const int16_t* p) { return make([&](int i) { return uint32_t(p[i]); }); }
   ANS_INLINE static U32 gather8(const uint8_t* t, const U32& k) { return make([&](int i) { return uint32_t(t[k.lane[i]]); }); }

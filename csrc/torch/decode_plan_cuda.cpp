@@ -45,7 +45,8 @@ void fill_weights(const char* op, const PlannedStream& s, const Tensor& like, cu
 
 }  // namespace
 
-DecodePlan plan_decoding(const char* op, const std::vector<DeviceStream>& streams, const std::vector<uint8_t*>& outs, const std::vector<DeviceWeights>& weights, cudaStream_t stream) {
+DecodePlan plan_decoding(const char* op, const std::vector<DeviceStream>& streams, const std::vector<uint8_t*>& outs, const std::vector<DeviceWeights>& weights, const Tensor& like,
+                         cudaStream_t stream) {
   DecodePlan plan;
   std::map<std::pair<int64_t, int64_t>, std::vector<size_t>> groups;
   std::vector<core::WarpWeights> all_weights;
@@ -96,7 +97,7 @@ DecodePlan plan_decoding(const char* op, const std::vector<DeviceStream>& stream
     g.blocks = int64_t(upload.add(blocks)), g.jobs = int64_t(upload.add(jobs)), g.table_of_job = int64_t(upload.add(table_of_job)), g.tables = int64_t(upload.add(tables));
     plan.groups.push_back(g);
   }
-  upload.send(op, streams.front().bytes, stream);
+  upload.send(op, like, stream);
   plan.device.emplace(upload.tensor());
   return plan;
 }
@@ -105,7 +106,7 @@ void run_plan(const char* op, const DecodePlan& plan, uint32_t* status, cudaStre
   const Tensor& device = *plan.device;
   const uint8_t* const base = static_cast<const uint8_t*>(device.const_data_ptr());
   for (const PlannedStream& s : plan.streams) {
-    if (has_chunks(s)) continue;
+    if (has_chunks(s) || Model(s.model) == Model::kMatrix) continue;
     if (s.weight_type >= 0) fill_weights(op, s, device, stream);
     else if (Model(s.model) == Model::kConstant) fill_constant(op, s, static_cast<uint8_t*>(s.out), stream);
   }

@@ -56,8 +56,9 @@ struct DecodePlan {
   static DecodePlan from_host(const char* op, const Tensor& host, const Tensor& device);
 };
 
-// outs: where the symbols of each stream go, or empty, and then there are weights.
-DecodePlan plan_decoding(const char* op, const std::vector<DeviceStream>& streams, const std::vector<uint8_t*>& outs, const std::vector<DeviceWeights>& weights, cudaStream_t stream);
+// outs: where the symbols of each stream go, or empty, and then there are weights; `like`: where. Streams of matrices are left out.
+DecodePlan plan_decoding(const char* op, const std::vector<DeviceStream>& streams, const std::vector<uint8_t*>& outs, const std::vector<DeviceWeights>& weights, const Tensor& like,
+                         cudaStream_t stream);
 
 // Queues everything. status: a zeroed word for every stream.
 void run_plan(const char* op, const DecodePlan& plan, uint32_t* status, cudaStream_t stream);

@@ -1,13 +1,15 @@
 #include "torch/matrix_stream.h"
 
+#include <torch/csrc/stable/ops.h>
+
 #include <algorithm>
 #include <deque>
 #include <memory>
 #include <mutex>
 #include <utility>
 
-#include "core/byte_buffer.h"
 #include "core/directory.h"
+#include "torch/stream_parts.h"
 
 namespace ans::ops {
 
@@ -67,15 +69,38 @@ core::PredictorList parse_predictors(const char* op, const std::vector<Tensor>& 
   return list;
 }
 
-void transpose_bytes(const uint8_t* from, int64_t lines, int64_t columns, uint8_t* to) {
-  constexpr int64_t kTile = 64;
-  (void)parallel_ranges((columns + kTile - 1) / kTile, 1 + (1 << 16) / std::max<int64_t>(1, lines * kTile), [&](int64_t begin, int64_t end) {
-    for (int64_t tile = begin; tile < end; ++tile)
-      for (int64_t i0 = 0; i0 < lines; i0 += kTile)
-        for (int64_t j = tile * kTile; j < std::min(columns, (tile + 1) * kTile); ++j)
-          for (int64_t i = i0; i < std::min(lines, i0 + kTile); ++i) to[j * lines + i] = from[i * columns + j];
-    return Status::kOk;
-  });
+std::vector<MatrixSource> matrix_sources(const char* op, const std::vector<Tensor>& streams, const std::vector<Tensor>& predictors, const std::vector<int64_t>& predictor_counts,
+                                         const std::vector<Tensor>& given, const std::vector<int64_t>& reference_of, const std::vector<Tensor>& outs) {
+  const int64_t count = int64_t(streams.size());
+  ANS_CHECK_ARGUMENT(count > 0, op, "there are no streams");
+  ANS_CHECK_ARGUMENT(outs.size() == streams.size() && predictor_counts.size() == streams.size() && reference_of.size() == streams.size(), op, count, " streams, ", predictor_counts.size(),
+                     " counts of predictors, ", reference_of.size(), " references and ", outs.size(), " tensors for their symbols");
+  std::vector<MatrixSource> sources;
+  size_t next = 0;
+  for (size_t i = 0; i < streams.size(); ++i) {
+    check_bytes(op, "stream", streams[i]);
+    const Tensor& out = outs[i];
+    check_same_device(op, outs[0], out, "out");
+    ANS_CHECK_ARGUMENT(out.is_contiguous(), op, "out is not contiguous");
+    ANS_CHECK_ARGUMENT(out.scalar_type() == ScalarType::Char || out.scalar_type() == ScalarType::Byte, op, "symbols of a matrix are int8 or uint8");
+    ANS_CHECK_ARGUMENT(predictor_counts[i] >= 0 && size_t(predictor_counts[i]) <= predictors.size() - next, op, "there are fewer predictors than their counts say");
+    const auto first = predictors.begin() + int64_t(next);
+    next += size_t(predictor_counts[i]);
+    MatrixSource source{name_stream(i, streams.size()), torch::stable::contiguous(streams[i]),           out.numel(), symbol_type(op, out.scalar_type()),
+                        static_cast<uint8_t*>(out.mutable_data_ptr()), parse_predictors(op, {first, first + predictor_counts[i]})};
+    const int64_t r = reference_of[i];
+    ANS_CHECK_ARGUMENT(r >= -1 && (r < int64_t(i) || r >= count) && r < count + int64_t(given.size()), op, source.which, "reference ", r, " is no earlier stream and no given matrix");
+    if (r >= 0) {
+      const Tensor& reference = r < count ? outs[size_t(r)] : given[size_t(r - count)];
+      check_same_device(op, outs[0], reference, "a reference");
+      ANS_CHECK_ARGUMENT(reference.scalar_type() == out.scalar_type() && reference.numel() == out.numel(), op, source.which, "the reference has another size or dtype");
+      source.reference_symbols.emplace(torch::stable::contiguous(reference));
+      if (r < count) source.reference_source = r;
+    }
+    sources.push_back(std::move(source));
+  }
+  ANS_CHECK_ARGUMENT(next == predictors.size(), op, "there are more predictors than their counts say");
+  return sources;
 }
 
 MatrixStream::MatrixStream(const char* op, const std::string& which, const uint8_t* stream, int64_t size, int64_t numel, format::SymbolType type, const core::PredictorList& given,
@@ -83,6 +108,7 @@ MatrixStream::MatrixStream(const char* op, const std::string& which, const uint8
   auto check = [&](Status status, const char* why) {
     if (status != Status::kOk) check_status(op, status, (which + why).c_str());
   };
+  ANS_CHECK_ARGUMENT(StreamParts(op, which, stream, size, numel, type).model == format::Model::kMatrix, op, which, "the stream is none of a matrix");
   int64_t consumed = 0, directory_bytes = 0;
   check(core::read_matrix_model(stream + 1, size - 1, numel, type, given, &model, &consumed), "bad header of a matrix");
   if (model.has_given_reference && !has_reference) check(Status::kReferenceMissing, "the stream needs the matrix that it refers to");
@@ -92,50 +118,9 @@ MatrixStream::MatrixStream(const char* op, const std::string& which, const uint8
   check(core::read_directory(at, end - at, order.chunks(), symbols_in, &entries, &directory_bytes), "bad chunk directory");
   at += directory_bytes;
   for (const core::ChunkEntry& e : entries) {
-    begin.push_back(at);
+    begin.push_back(at - stream);
     at += 2 * int64_t(e.words);
   }
-}
-
-void decode_matrix_stream(const char* op, const std::string& which, const uint8_t* stream, int64_t size, int64_t numel, format::SymbolType type, const core::PredictorList& given,
-                          ReferenceMatrix reference, uint8_t* out) {
-  const MatrixStream parts(op, which, stream, size, numel, type, given, reference.symbols != nullptr);
-  const core::MatrixModel& model = parts.model;
-  const core::LineOrder& order = parts.order;
-
-  // Lines lie one after another while they are decoded; so does the matrix that they refer to.
-  core::ByteBuffer own, other;
-  uint8_t* symbols = out;
-  if (model.transposed) {
-    own.reserve(numel);
-    symbols = own.data();
-  }
-  const uint8_t* given_lines = reference.symbols;
-  if (model.has_given_reference && model.given_transposed) {
-    other.reserve(numel);
-    transpose_bytes(reference.symbols, model.columns, model.lines, other.data());
-    given_lines = other.data();
-  }
-  const core::MatrixTables tables(model, type);
-  const core::ContextDecodeTables contexts = core::make_context_decode_tables(model);
-  const core::MatrixLines lines = core::make_matrix_lines(model, tables, order, type, symbols, given_lines);
-
-  const core::MatrixCoder& coder = cpu::backend().matrices;
-  for (size_t level = 0; level + 1 < order.level_begin.size(); ++level) {  // each refers to those before
-    const int64_t first = order.level_begin[level];
-    const Status status = parallel_ranges(order.level_begin[level + 1] - first, 1, [&](int64_t from, int64_t to) {
-      core::MatrixBand band(tables);
-      for (int64_t c = first + from; c < first + to; ++c) {
-        const size_t i = size_t(c);
-        const core::MatrixDecodeJob job{&lines,         &tables.rows(order.chunk_part[i]), contexts.slots(), order.chunk_begin[i], order.chunk_lines(c), parts.begin[i],
-                                        parts.entries[i], model.raw_bits,             model.raw_min};
-        if (const Status s = coder.decode_chunk(job, &band); s != Status::kOk) return s;
-      }
-      return Status::kOk;
-    });
-    if (status != Status::kOk) check_status(op, status, (which + "the payload is damaged").c_str());
-  }
-  if (model.transposed) transpose_bytes(own.data(), model.lines, model.columns, out);
 }
 
 }  // namespace ans::ops

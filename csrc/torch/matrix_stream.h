@@ -1,42 +1,44 @@
-// Matrix streams (BITSTREAM.md, section 7) in host memory, taken apart and decoded.
+// Matrix streams (BITSTREAM.md, section 7) taken apart on the host, for every device.
 #pragma once
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "core/directory.h"
-#include "core/matrix/matrix_band.h"
-#include "core/matrix/matrix_coder.h"
 #include "core/matrix/matrix_model.h"
-#include "cpu/backends.h"
 #include "torch/checks.h"
-#include "torch/parallel.h"
 
 namespace ans::ops {
 
-// Predictors, from their bytes (uint8 tensors).
+// Predictors, from their bytes (uint8 tensors on the CPU).
 core::PredictorList parse_predictors(const char* op, const std::vector<Tensor>& predictors);
 
-// The matrix that a stream's lines may refer to: as it lies in memory, or nothing.
-struct ReferenceMatrix {
-  const uint8_t* symbols = nullptr;
-};
-
-// A stream taken apart; everything but the chunks themselves is checked.
+// A stream in host memory, taken apart; everything but the chunks themselves is checked. `which` begins the text of an error.
 struct MatrixStream {
   MatrixStream(const char* op, const std::string& which, const uint8_t* stream, int64_t size, int64_t numel, format::SymbolType type, const core::PredictorList& given, bool has_reference);
 
   core::MatrixModel model;
   core::LineOrder order;
   std::vector<core::ChunkEntry> entries;
-  std::vector<const uint8_t*> begin;  // of the chunks
+  std::vector<int64_t> begin;  // of the chunks, from the stream's first byte
 };
 
-// Decodes the stream of `numel` symbols (8-bit) to out. `which` begins the text of an error.
-void decode_matrix_stream(const char* op, const std::string& which, const uint8_t* stream, int64_t size, int64_t numel, format::SymbolType type, const core::PredictorList& given,
-                          ReferenceMatrix reference, uint8_t* out);
+// Streams that are decoded together, since they refer to one another's symbols.
+struct MatrixSource {
+  std::string which;
+  Tensor stream;  // contiguous, on any device
+  int64_t numel;
+  format::SymbolType type;
+  uint8_t* out;
+  core::PredictorList predictors;
+  int64_t reference_source = -1;               // an earlier one of these, to whose symbols this one refers
+  std::optional<Tensor> reference_symbols{};   // these, or those of another matrix: contiguous, as many, of the same dtype
 
-// to[j * lines + i] = from[i * columns + j]
-void transpose_bytes(const uint8_t* from, int64_t lines, int64_t columns, uint8_t* to);
+  const uint8_t* reference() const { return reference_symbols.has_value() ? static_cast<const uint8_t*>(reference_symbols->const_data_ptr()) : nullptr; }
+};
+
+// The arguments of decode_matrices_out, checked. A reference is an earlier stream, or given[i] for number streams + i; -1: none.
+std::vector<MatrixSource> matrix_sources(const char* op, const std::vector<Tensor>& streams, const std::vector<Tensor>& predictors, const std::vector<int64_t>& predictor_counts,
+                                         const std::vector<Tensor>& given, const std::vector<int64_t>& reference_of, const std::vector<Tensor>& outs);
 
 }  // namespace ans::ops

@@ -48,6 +48,8 @@ STABLE_TORCH_LIBRARY(ans, m) {
       "bool means=True, int levels=0, int chunk_symbols=81920, int sample_symbols=1048576, int adaptations=6) -> (Tensor header, Tensor bits)");
   m.def("encode_matrix(Tensor symbols, Tensor header, Tensor[] predictors, Tensor? reference=None) -> Tensor");
   m.def("decode_matrix(Tensor stream, int numel, ScalarType symbol_dtype, Tensor[] predictors, Tensor? reference=None) -> Tensor");
+  // Many streams, each of which may refer to the symbols of an earlier one (its number) or of a given matrix (their number behind those of the streams); -1: to none.
+  m.def("decode_matrices_out(Tensor[] streams, Tensor[] predictors, int[] predictor_counts, Tensor[] given, int[] reference_of, Tensor(a!)[] out) -> ()");
   m.def("matrix_directory(Tensor stream, int numel, ScalarType symbol_dtype, Tensor[] predictors) -> Tensor");
   m.def("matrix_needs(Tensor stream, int numel, ScalarType symbol_dtype) -> Tensor");
   m.def("stream_predictors(Tensor stream, int numel, ScalarType symbol_dtype) -> Tensor[]");

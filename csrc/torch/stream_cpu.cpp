@@ -9,7 +9,7 @@
 #include "core/histogram.h"
 #include "core/normalize.h"
 #include "torch/coder_cpu.h"
-#include "torch/matrix_stream.h"
+#include "torch/matrix_cpu.h"
 #include "torch/stream_parts.h"
 
 namespace ans::ops {
@@ -106,7 +106,7 @@ void decode_matrix(const char* op, const StreamInput& stream, const core::Weight
     symbols.reserve(stream.numel);
     out = symbols.data();
   }
-  decode_matrix_stream(op, stream.which, stream.data(), stream.bytes.numel(), stream.numel, stream.type, {}, {}, out);
+  decode_matrix_stream(op, stream.which, stream.data(), stream.bytes.numel(), stream.numel, stream.type, {}, nullptr, out);
   if (target != nullptr) target->write(out, 0, stream.numel);
 }
 

@@ -14,6 +14,7 @@
 #include "torch/checks.h"
 #include "torch/cuda_support.h"
 #include "torch/decode_plan_cuda.h"
+#include "torch/matrix_cuda.h"
 #include "torch/stream_parts.h"
 
 namespace ans::ops {
@@ -59,6 +60,8 @@ class HostHeader {
   std::unique_ptr<uint8_t[], Free> memory_;
 };
 
+bool is_matrix(const DeviceStream& s) { return s.parts->model == format::Model::kMatrix; }
+
 // Copies pieces of device memory to the host, all in one go, and waits.
 void fetch_pieces(const char* op, const std::vector<core::CopyJob>& pieces, const Tensor& like, cudaStream_t stream) {
   int64_t total = 0;
@@ -83,7 +86,7 @@ void fetch_pieces(const char* op, const std::vector<core::CopyJob>& pieces, cons
   }
 }
 
-// Streams that are to be decoded to where `like` is. Those that are still on the host are copied there, and their headers need not come back.
+// Streams that are to be decoded to where `like` is. Those that are still on the host are copied there, and their headers need not come back; those of matrices stay there.
 std::vector<DeviceStream> open_streams(const char* op, const std::vector<Tensor>& sources, const std::vector<int64_t>& numels, const std::vector<SymbolType>& types, const Tensor& like,
                                        cudaStream_t stream) {
   std::vector<DeviceStream> streams;
@@ -92,7 +95,6 @@ std::vector<DeviceStream> open_streams(const char* op, const std::vector<Tensor>
   auto take_apart = [&](size_t i, const uint8_t* header) {
     DeviceStream& s = streams[i];
     s.parts.emplace(op, s.which, header, s.bytes.numel(), s.numel, s.type);
-    ANS_CHECK_ARGUMENT(s.parts->model != format::Model::kMatrix, op, s.which, "matrix streams are decoded on the CPU");
     if (s.parts->model == format::Model::kConstant) std::memcpy(&s.constant, header + 1, size_t(format::symbol_bytes(s.type)));
   };
   for (size_t i = 0; i < sources.size(); ++i) {
@@ -108,6 +110,7 @@ std::vector<DeviceStream> open_streams(const char* op, const std::vector<Tensor>
     }
     streams.push_back({which, source, numels[i], types[i], std::nullopt});
     take_apart(i, static_cast<const uint8_t*>(source.const_data_ptr()));  // before anything is allocated
+    if (is_matrix(streams[i])) continue;
     streams[i].bytes = device_bytes(like, source.numel());
     check_cuda(op, cudaMemcpyAsync(streams[i].bytes.mutable_data_ptr(), source.const_data_ptr(), size_t(source.numel()), cudaMemcpyHostToDevice, stream));
   }
@@ -140,11 +143,27 @@ DeviceStream device_pieces(const char* op, const Tensor& payload, const Tensor& 
   return s;
 }
 
-// Decodes all streams: to outs[i], or to weights[i] if there are any.
-void decode_all(const char* op, const std::vector<DeviceStream>& streams, const std::vector<uint8_t*>& outs, const std::vector<DeviceWeights>& weights, cudaStream_t stream) {
+// Decodes all streams to where `like` is: to outs[i], or to weights[i] if there are any.
+void decode_all(const char* op, const std::vector<DeviceStream>& streams, const std::vector<uint8_t*>& outs, const std::vector<DeviceWeights>& weights, const Tensor& like,
+                cudaStream_t stream) {
   if (streams.empty()) return;
-  Statuses statuses(streams.front().bytes, streams.size());
-  run_plan(op, plan_decoding(op, streams, outs, weights, stream), statuses.pointer(), stream);
+  Statuses statuses(like, streams.size());
+  run_plan(op, plan_decoding(op, streams, outs, weights, like, stream), statuses.pointer(), stream);
+  std::vector<MatrixSource> matrices;
+  std::vector<size_t> numbers;
+  std::vector<Tensor> symbols;  // that become weights
+  for (size_t i = 0; i < streams.size(); ++i) {
+    const DeviceStream& s = streams[i];
+    if (!is_matrix(s)) continue;
+    if (!weights.empty()) symbols.push_back(device_bytes(like, s.numel));
+    matrices.push_back({s.which, s.bytes, s.numel, s.type, weights.empty() ? outs[i] : device_pointer<uint8_t>(symbols.back()), {}});
+    numbers.push_back(i);
+  }
+  if (!matrices.empty()) decode_matrices(op, matrices, like, stream);
+  for (size_t k = 0; k < symbols.size(); ++k) {
+    const DeviceWeights& w = weights[numbers[k]];
+    check_cuda(op, cuda::dequantize(matrices[k].out, matrices[k].type, w.rows, w.to.columns, w.to.scale, w.to.exponent, w.to.weight, w.type, stream));
+  }
   statuses.wait_and_check(op, stream, "the payload is damaged", "stream");
 }
 
@@ -164,7 +183,7 @@ Tensor decode_cuda(const Tensor& payload, const Tensor& directory, const Tensor&
   const OnDevice here(payload);
   const std::vector<DeviceStream> streams{device_pieces(kOp, payload, directory, table, numel, chunk_symbols, symbol_type(kOp, symbol_dtype), here.stream)};
   Tensor symbols = torch::stable::new_empty(payload, {numel}, symbol_dtype);
-  decode_all(kOp, streams, {static_cast<uint8_t*>(symbols.mutable_data_ptr())}, {}, here.stream);
+  decode_all(kOp, streams, {static_cast<uint8_t*>(symbols.mutable_data_ptr())}, {}, payload, here.stream);
   return symbols;
 }
 
@@ -175,7 +194,7 @@ void decode_out_cuda(const Tensor& payload, const Tensor& directory, const Tenso
   const OnDevice here(payload);
   const SymbolType type = symbol_type(kOp, out.scalar_type());
   const std::vector<DeviceStream> streams{device_pieces(kOp, payload, directory, table, out.numel(), chunk_symbols, type, here.stream)};
-  decode_all(kOp, streams, {static_cast<uint8_t*>(out.mutable_data_ptr())}, {}, here.stream);
+  decode_all(kOp, streams, {static_cast<uint8_t*>(out.mutable_data_ptr())}, {}, payload, here.stream);
 }
 
 void decode_to_weights(const char* op, const Tensor& payload, const Tensor& directory, const Tensor& table, const Tensor& scale, const Tensor& exponent, int64_t chunk_symbols,
@@ -184,7 +203,7 @@ void decode_to_weights(const char* op, const Tensor& payload, const Tensor& dire
   check_same_device(op, payload, weight, "out");
   std::vector<Tensor> scales;
   const std::vector<DeviceWeights> weights{device_weights(op, weight, scale, exponent, &scales)};
-  decode_all(op, {device_pieces(op, payload, directory, table, weight.numel(), chunk_symbols, type, stream)}, {}, weights, stream);
+  decode_all(op, {device_pieces(op, payload, directory, table, weight.numel(), chunk_symbols, type, stream)}, {}, weights, payload, stream);
 }
 
 Tensor decode_dequantize_cuda(const Tensor& payload, const Tensor& directory, const Tensor& table, const Tensor& scale, const Tensor& exponent,
@@ -241,7 +260,7 @@ Tensor decode_stream_cuda(const Tensor& stream, int64_t numel, ScalarType symbol
   const OnDevice here(stream);
   const std::vector<DeviceStream> streams = open_streams(kOp, {stream}, {numel}, {symbol_type(kOp, symbol_dtype)}, stream, here.stream);  // before anything is allocated
   Tensor symbols = torch::stable::new_empty(stream, {numel}, symbol_dtype);
-  decode_all(kOp, streams, {device_pointer<uint8_t>(symbols)}, {}, here.stream);
+  decode_all(kOp, streams, {device_pointer<uint8_t>(symbols)}, {}, stream, here.stream);
   return symbols;
 }
 
@@ -250,7 +269,7 @@ void decode_streams_into(const char* op, const std::vector<Tensor>& sources, con
   std::vector<SymbolType> types;
   const std::vector<uint8_t*> addresses = symbol_addresses(op, sources, outs, &numels, &types);
   const OnDevice here(outs[0]);
-  decode_all(op, open_streams(op, sources, numels, types, outs[0], here.stream), addresses, {}, here.stream);
+  decode_all(op, open_streams(op, sources, numels, types, outs[0], here.stream), addresses, {}, outs[0], here.stream);
 }
 
 void decode_stream_out_cuda(const Tensor& stream, Tensor out) { decode_streams_into("decode_stream_out", {stream}, {out}); }
@@ -263,7 +282,7 @@ void decode_streams_dequantize_out_cuda(std::vector<Tensor> sources, std::vector
   std::vector<Tensor> kept;
   const std::vector<DeviceWeights> weights = weight_addresses(kOp, sources, scales, exponents, symbol_type(kOp, symbol_dtype), outs, &numels, &types, &kept);
   const OnDevice here(outs[0]);
-  decode_all(kOp, open_streams(kOp, sources, numels, types, outs[0], here.stream), {}, weights, here.stream);
+  decode_all(kOp, open_streams(kOp, sources, numels, types, outs[0], here.stream), {}, weights, outs[0], here.stream);
 }
 
 // ---- a plan made once ----
@@ -290,7 +309,9 @@ std::tuple<Tensor, Tensor> plan_decode_cuda(std::vector<Tensor> sources, std::ve
   std::vector<DeviceWeights> weights;
   if (scales.empty() && exponents.empty()) addresses = symbol_addresses(kOp, sources, outs, &numels, &types);
   else weights = weight_addresses(kOp, sources, scales, exponents, symbol_type(kOp, symbol_dtype), outs, &numels, &types, &kept);
-  const DecodePlan plan = plan_decoding(kOp, open_streams(kOp, sources, numels, types, outs[0], here.stream), addresses, weights, here.stream);
+  const std::vector<DeviceStream> streams = open_streams(kOp, sources, numels, types, outs[0], here.stream);
+  for (const DeviceStream& s : streams) ANS_CHECK_ARGUMENT(!is_matrix(s), kOp, s.which, "there are no plans for matrix streams");
+  const DecodePlan plan = plan_decoding(kOp, streams, addresses, weights, outs[0], here.stream);
   return {plan.on_host(), *plan.device};
 }
 

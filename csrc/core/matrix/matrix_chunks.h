@@ -2,52 +2,12 @@
 #pragma once
 #include <cstring>
 
+#include "core/matrix/context_tail.h"
 #include "core/matrix/matrix_lanes.h"
 #include "core/raw_values.h"
-#include "core/tail_bits.h"
 
 namespace ans::core {
 namespace ANS_TARGET {
-
-template <class V>
-ANS_INLINE typename V::U32 wrapped(const typename V::U32& v, bool is_signed) {
-  return is_signed ? V::sar_by(V::template shl<24>(v), 24) : V::and_(v, V::set1(0xFF));
-}
-
-// The single coder of a chunk's tail, whose symbols have contexts.
-class ContextTail {
- public:
-  template <class Pieces>
-  ANS_INLINE Status start(const Pieces& pieces) {
-    TailBits<Pieces> bits(pieces);
-    if (const Status s = bits.start(&y_, &words_); s != Status::kOk) return s;
-    for (int i = 0; i < words_; ++i) word_[i] = uint16_t(bits.take(format::kWordBits));
-    return Status::kOk;
-  }
-  // residual + 128, or -1 - raw value.
-  ANS_INLINE int32_t next(const ContextSlots& tables, uint32_t context, int raw_bits) {
-    const int position_bits = format::kProbBits - tables.bucket_bits;
-    const uint32_t slot = y_ % format::kSlots, position = slot & ((1u << position_bits) - 1), place = (context << tables.bucket_bits) + (slot >> position_bits);
-    const uint32_t entry = tables.step[2 * place + uint32_t(position >= tables.divider[place])];
-    y_ = (entry >> 20) * (y_ >> format::kProbBits) + (((entry >> 8) + position) & (format::kSlots - 1));
-    refill();
-    if ((entry & 0xFF) != 0) return int32_t(entry & 0xFF);
-    const int32_t raw = int32_t(y_ & ((1u << raw_bits) - 1));
-    y_ >>= raw_bits;
-    refill();
-    return -1 - raw;
-  }
-  ANS_INLINE bool at_end() const { return y_ == 1 && next_ == words_; }
-
- private:
-  ANS_INLINE void refill() {
-    if (y_ >= format::kStateLowerBound || next_ == words_) return;
-    y_ = y_ << format::kWordBits | word_[next_++];
-  }
-  uint32_t y_ = 0;
-  int next_ = 0, words_ = 0;
-  uint16_t word_[format::max_chunk_words(format::kMaxTail)];
-};
 
 template <class V>
 Status decode_matrix_chunk(const MatrixDecodeJob& job, MatrixBand* band) {
@@ -65,7 +25,8 @@ Status decode_matrix_chunk(const MatrixDecodeJob& job, MatrixBand* band) {
   const uint8_t* const copy = band->copy_of(job.bytes, size, kSlack);
   const uint8_t *words = copy + state_bytes, *const end = copy + size;
   alignas(64) uint32_t state[format::kLanes], row[format::kLanes], contexts[format::kLanes], bases[format::kLanes];
-  ContextTail tail;
+  uint16_t tail_words[kContextTailWords];
+  ContextTail tail(tail_words);
   RawReader raws;
   U32 x = V::set1(0);
   if (wide) {
@@ -78,12 +39,12 @@ Status decode_matrix_chunk(const MatrixDecodeJob& job, MatrixBand* band) {
     return s;
   }
 
-  MatrixLanes<V> lanes(rows, band->view().pairs);
+  MatrixLanes<V, BandReferences<V>> lanes(rows, band->view().pairs);
   for (int64_t b = 0; b < shape.bands(); ++b) {
     const int width = shape.band_width(b);
     band->open(lines, job.position + b * format::kLanes, width);
     const MatrixBand::View view = band->view();
-    lanes.begin(V::load(view.start), V::load(view.rest), view.references);
+    lanes.begin(V::load(view.start), V::load(view.rest), {view.references});
     for (int64_t j = 0; j < rows.columns; ++j) {
       const U32 context = lanes.context(j), base = lanes.base();
       U32 symbol = V::set1(0);
@@ -135,12 +96,12 @@ template <class V>
 void find_matrix_places(const MatrixLines& lines, const MatrixRows& rows, int64_t position, int64_t count, MatrixBand* band, Place* places) {
   using U32 = typename V::U32;
   const ChunkShape shape{count, rows.columns};
-  MatrixLanes<V> lanes(rows, band->view().pairs);
+  MatrixLanes<V, BandReferences<V>> lanes(rows, band->view().pairs);
   for (int64_t b = 0; b < shape.bands(); ++b) {
     band->open(lines, position + b * format::kLanes, shape.band_width(b));
     band->load(lines);
     const MatrixBand::View view = band->view();
-    lanes.begin(V::load(view.start), V::load(view.rest), view.references);
+    lanes.begin(V::load(view.start), V::load(view.rest), {view.references});
     for (int64_t j = 0; j < rows.columns; ++j, places += format::kLanes) {
       const U32 context = lanes.context(j);
       const uint8_t* row = view.symbols + j * format::kLanes;
@@ -155,13 +116,13 @@ void find_matrix_places(const MatrixLines& lines, const MatrixRows& rows, int64_
 template <class V>
 void find_matrix_predictions(const MatrixLines& lines, const MatrixRows& rows, int64_t position, int64_t count, MatrixBand* band, int16_t* predictions) {
   const ChunkShape shape{count, rows.columns};
-  MatrixLanes<V> lanes(rows, band->view().pairs);
+  MatrixLanes<V, BandReferences<V>> lanes(rows, band->view().pairs);
   alignas(64) uint32_t row[format::kLanes];
   for (int64_t b = 0; b < shape.bands(); ++b, predictions += format::kLanes * rows.columns) {
     band->open(lines, position + b * format::kLanes, shape.band_width(b));
     band->load(lines);
     const MatrixBand::View view = band->view();
-    lanes.begin(V::load(view.start), V::load(view.rest), view.references);
+    lanes.begin(V::load(view.start), V::load(view.rest), {view.references});
     for (int64_t j = 0; j < rows.columns; ++j) {
       (void)lanes.context(j);
       V::store(row, lanes.prediction());
@@ -169,6 +130,26 @@ void find_matrix_predictions(const MatrixLines& lines, const MatrixRows& rows, i
       const uint8_t* symbols = view.symbols + j * format::kLanes;
       lanes.learn(j, lines.is_signed ? V::load_i8(symbols) : V::load_u8(symbols));
     }
+  }
+}
+
+// sums[g][lane] = sum of products of 16-bit numbers: lanes[p] holds two of each of 32 vectors, rows[g * stride + p] two of another one's.
+template <class V>
+void dot_rows(const uint32_t* lanes, const uint32_t* rows, int64_t stride, int64_t pairs, int32_t* sums) {
+  using U32 = typename V::U32;
+  constexpr int kGroup = V::kDotColumns;
+  static_assert(kDotRows % kGroup == 0, "");
+  for (int first = 0; first < kDotRows; first += kGroup) {
+    U32 sum[kGroup];
+    ANS_UNROLL
+    for (int g = 0; g < kGroup; ++g) sum[g] = V::set1(0);
+    for (int64_t p = 0; p < pairs; ++p) {
+      const U32 values = V::load(lanes + p * format::kLanes);
+      ANS_UNROLL
+      for (int g = 0; g < kGroup; ++g) sum[g] = V::dot_pairs(sum[g], values, rows[(first + g) * stride + p]);
+    }
+    ANS_UNROLL
+    for (int g = 0; g < kGroup; ++g) V::store(reinterpret_cast<uint32_t*>(sums) + (first + g) * format::kLanes, sum[g]);
   }
 }
 

@@ -7,7 +7,21 @@
 namespace ans::core {
 namespace ANS_TARGET {
 
+// The symbol of a number that may be too large for its 8 bits.
 template <class V>
+ANS_INLINE typename V::U32 wrapped(const typename V::U32& v, bool is_signed) {
+  return is_signed ? V::sar_by(V::template shl<24>(v), 24) : V::and_(v, V::set1(0xFF));
+}
+
+// What references add to predictions, as a MatrixBand has it: [columns][32], in eighths, or null.
+template <class V>
+struct BandReferences {
+  const int16_t* of;
+  ANS_INLINE bool none() const { return of == nullptr; }
+  ANS_INLINE typename V::U32 at(int64_t j) const { return V::load_i16(of + j * format::kLanes); }
+};
+
+template <class V, class References>
 class MatrixLanes {
  public:
   using U32 = typename V::U32;
@@ -15,11 +29,12 @@ class MatrixLanes {
   // `pairs`: room for [rows.pairs][32]; of this object's alone.
   ANS_INLINE MatrixLanes(const MatrixRows& rows, uint32_t* pairs) : rows_(rows), pairs_(pairs) {}
 
-  // 32 new lines. start: their averages; rest: 8 minus their factors; references: [columns][32], what references add to each prediction, in eighths, or null.
-  ANS_INLINE void begin(const U32& start, const U32& rest, const int16_t* references) {
+  // 32 new lines. start: their averages; rest: 8 minus their factors.
+  ANS_INLINE void begin(const U32& start, const U32& rest, const References& references) {
     average_[0] = average_[1] = start;
     rest_ = rest;
     references_ = references;
+    reference_ = prediction_ = V::set1(0);
     in_block_ = 0;
   }
 
@@ -56,7 +71,7 @@ class MatrixLanes {
       }
     }
     if (rows_.period == 0) return;
-    const U32 own = references_ == nullptr ? eighths : V::sub(eighths, V::load_i16(references_ + j * format::kLanes));
+    const U32 own = references_.none() ? eighths : V::sub(eighths, reference_);
     uint32_t* const pair = pairs_ + in_block_ / 2 * format::kLanes;
     const U32 low16 = V::set1(0xFFFF);
     V::store(pair, in_block_ % 2 == 0 ? V::and_(own, low16) : V::or_(V::and_(V::load(pair), low16), V::template shl<16>(own)));
@@ -70,7 +85,10 @@ class MatrixLanes {
   ANS_INLINE void predict(int64_t j) {
     U32 t = V::set1(0);
     if (rows_.period != 0) t = V::sar_by(V::add(dot(), V::set1(1u << (rows_.shift - 1))), rows_.shift);
-    if (references_ != nullptr) t = V::add(t, V::load_i16(references_ + j * format::kLanes));
+    if (!references_.none()) {
+      reference_ = references_.at(j);
+      t = V::add(t, reference_);
+    }
     if (rows_.mean != nullptr) t = V::add(t, V::sar_by(V::add(V::mul(rest_, V::set1(uint32_t(rows_.mean[j]))), V::set1(kFactorOne / 2)), 3));
     prediction_ = V::max_signed(V::min_signed(t, V::set1(uint32_t(rows_.highest))), V::set1(uint32_t(rows_.lowest)));
   }
@@ -81,31 +99,27 @@ class MatrixLanes {
     constexpr int64_t kGroup = V::kDotColumns;
     const int64_t in_group = in_block_ % kGroup, first = in_block_ - in_group;
     if (in_group == 0) sum_before(first);
-    U32 sum = before_[in_group];
-    const uint32_t* const c = rows_.coefficients + in_block_ * rows_.pairs;
-    for (int64_t p = first / 2; 2 * p < in_block_; ++p) sum = V::dot_pairs(sum, V::load(pairs_ + p * format::kLanes), c[p]);
+    U32 sum = V::pick(before_, int(in_group));
+    const CoefficientGroup* const c = groups_of(in_block_);
+    const int64_t column = in_block_ % kCoefficientGroup;
+    for (int64_t p = first / 2; 2 * p < in_block_; ++p) sum = V::dot_pairs(sum, V::load(pairs_ + p * format::kLanes), c[p].of[column]);
     return sum;
   }
+  ANS_INLINE const CoefficientGroup* groups_of(int64_t column) const { return rows_.coefficients + column / kCoefficientGroup * rows_.pairs; }
   ANS_INLINE void sum_before(int64_t first) {
     constexpr int kGroup = V::kDotColumns;
-    const int64_t begin = first > rows_.window ? (first - rows_.window) / 2 : 0, stride = rows_.pairs;
+    const int64_t begin = first > rows_.window ? (first - rows_.window) / 2 : 0;
+    static_assert(kCoefficientGroup % kGroup == 0, "");
     U32 sum[kGroup];
     ANS_UNROLL
     for (int g = 0; g < kGroup; ++g) sum[g] = V::set1(0);
-    if (first + kGroup <= rows_.period) {
-      const uint32_t* c = rows_.coefficients + first * stride;
-      for (int64_t p = begin; p < first / 2; ++p) {
-        const U32 values = V::load(pairs_ + p * format::kLanes);
-        ANS_UNROLL
-        for (int g = 0; g < kGroup; ++g) sum[g] = V::dot_pairs(sum[g], values, c[g * stride + p]);
-      }
-    } else {
-      for (int g = 0; first + g < rows_.period; ++g) {
-        const uint32_t* c = rows_.coefficients + (first + g) * stride;
-        U32 one = V::set1(0);
-        for (int64_t p = begin; p < first / 2; ++p) one = V::dot_pairs(one, V::load(pairs_ + p * format::kLanes), c[p]);
-        sum[g] = one;
-      }
+    const CoefficientGroup* const groups = groups_of(first);
+    const int64_t column = kGroup == kCoefficientGroup ? 0 : first % kCoefficientGroup;
+    for (int64_t p = begin; p < first / 2; ++p) {  // the last group may have more columns than there are
+      const U32 values = V::load(pairs_ + p * format::kLanes);
+      const auto& c = V::fetch(groups[p]);
+      ANS_UNROLL
+      for (int g = 0; g < kGroup; ++g) sum[g] = V::dot_pairs(sum[g], values, c.of[column + g]);
     }
     ANS_UNROLL
     for (int g = 0; g < kGroup; ++g) before_[g] = sum[g];
@@ -113,30 +127,10 @@ class MatrixLanes {
 
   const MatrixRows& rows_;
   uint32_t* const pairs_;
-  const int16_t* references_ = nullptr;
+  References references_{};
   int64_t in_block_ = 0;
-  U32 average_[2], rest_, prediction_, before_[V::kDotColumns];
+  U32 average_[2], rest_, prediction_, reference_, before_[V::kDotColumns];
 };
-
-// sums[g][lane] = sum of products of 16-bit numbers: lanes[p] holds two of each of 32 vectors, rows[g * stride + p] two of another one's.
-template <class V>
-void dot_rows(const uint32_t* lanes, const uint32_t* rows, int64_t stride, int64_t pairs, int32_t* sums) {
-  using U32 = typename V::U32;
-  constexpr int kGroup = V::kDotColumns;
-  static_assert(kDotRows % kGroup == 0, "");
-  for (int first = 0; first < kDotRows; first += kGroup) {
-    U32 sum[kGroup];
-    ANS_UNROLL
-    for (int g = 0; g < kGroup; ++g) sum[g] = V::set1(0);
-    for (int64_t p = 0; p < pairs; ++p) {
-      const U32 values = V::load(lanes + p * format::kLanes);
-      ANS_UNROLL
-      for (int g = 0; g < kGroup; ++g) sum[g] = V::dot_pairs(sum[g], values, rows[(first + g) * stride + p]);
-    }
-    ANS_UNROLL
-    for (int g = 0; g < kGroup; ++g) V::store(reinterpret_cast<uint32_t*>(sums) + (first + g) * format::kLanes, sum[g]);
-  }
-}
 
 // Advances the states; returns residual + 128, or 0 for an escape (BITSTREAM.md, section 4).
 template <class V>

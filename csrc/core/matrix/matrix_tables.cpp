@@ -29,15 +29,16 @@ FrequencyTable table_of(const MatrixModel& m, int context) {
   return table;
 }
 
-// [period][pairs] of a predictor.
-std::vector<uint32_t> coefficient_pairs(const Predictor& p) {
+// MatrixRows::coefficients of a predictor.
+std::vector<CoefficientGroup> coefficient_groups(const Predictor& p) {
   const size_t period = size_t(p.period), pairs = (period + 1) / 2, window = size_t(p.window);
-  std::vector<uint32_t> result(period * pairs, 0);
+  constexpr size_t kGroup = kCoefficientGroup;
+  std::vector<CoefficientGroup> result((period + kGroup - 1) / kGroup * pairs);
   size_t next = 0;
   for (size_t j = 0; j < period; ++j)
     for (size_t k = j - std::min(j, window); k < j; ++k, ++next) {
       const int32_t c = p.stationary ? p.coefficients[j - k - 1] : p.coefficients[next];
-      result[j * pairs + k / 2] |= uint32_t(uint16_t(c)) << (k % 2 * 16);
+      result[j / kGroup * pairs + k / 2].of[j % kGroup] |= uint32_t(uint16_t(c)) << (k % 2 * 16);
     }
   return result;
 }
@@ -72,7 +73,7 @@ MatrixTables::MatrixTables(const MatrixModel& m, format::SymbolType type) : colu
     if (from.predictor == nullptr) continue;
     for (size_t before = 0; before < i && part.coefficients == nullptr; ++before)
       if (m.parts[before].predictor == from.predictor) part.coefficients = parts_[before].coefficients;
-    if (part.coefficients == nullptr) part.coefficients = std::make_shared<const std::vector<uint32_t>>(coefficient_pairs(*from.predictor));
+    if (part.coefficients == nullptr) part.coefficients = std::make_shared<const std::vector<CoefficientGroup>>(coefficient_groups(*from.predictor));
     rows.period = from.predictor->period;
     rows.pairs = (rows.period + 1) / 2;
     rows.window = from.predictor->window;

@@ -13,6 +13,12 @@ namespace ans::core {
 constexpr int kAverageBits = 14;
 constexpr int32_t kMaxAverage = 8 << kAverageBits, kMinAverage = 1 << 6;
 
+// Coefficients of so many columns, for the same two columns before them: the even one's in the low 16 bits. Those of columns that there are not are 0.
+constexpr int kCoefficientGroup = 8;
+struct alignas(16) CoefficientGroup {
+  uint32_t of[kCoefficientGroup];
+};
+
 // Of one part, as plain addresses, for the host or a GPU.
 struct MatrixRows {
   int64_t columns;
@@ -27,7 +33,7 @@ struct MatrixRows {
   int64_t pairs;            // of a column: period / 2, rounded up
   int64_t window;
   int shift;
-  const uint32_t* coefficients;  // [period][pairs]: the even column's in the low 16 bits
+  const CoefficientGroup* coefficients;  // [period / kCoefficientGroup, rounded up][pairs]
   const int32_t* mean;           // [columns] or null
 };
 
@@ -71,7 +77,7 @@ class MatrixTables {
   struct Part {
     std::vector<int32_t> scale, mean;
     std::vector<uint32_t> inverse;
-    std::shared_ptr<const std::vector<uint32_t>> coefficients;
+    std::shared_ptr<const std::vector<CoefficientGroup>> coefficients;
     MatrixRows rows;
   };
   int64_t columns_;

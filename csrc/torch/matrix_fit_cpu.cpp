@@ -1,197 +1,23 @@
-// Operators of the prediction models: fitting, encoding and decoding matrices.
+// Operators that choose prediction models.
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <tuple>
 
-#include "core/byte_buffer.h"
 #include "core/matrix/fit.h"
-#include "core/matrix/matrix_encoder.h"
 #include "core/matrix/predictor_fit.h"
 #include "core/matrix/predictor_sets.h"
 #include "core/matrix/reference_fit.h"
+#include "cpu/backends.h"
+#include "torch/matrix_cpu.h"
 #include "torch/matrix_stream.h"
 #include "torch/stream_parts.h"
 
 namespace ans::ops {
 namespace {
 
-using core::Status;
 using format::SymbolType;
-
-void in_threads(int64_t n, const std::function<void(int64_t, int64_t)>& work) {
-  (void)parallel_ranges(n, 1, [&](int64_t begin, int64_t end) {
-    work(begin, end);
-    return Status::kOk;
-  });
-}
-
-SymbolType matrix_type(const char* op, const Tensor& symbols) {
-  ANS_CHECK_ARGUMENT(symbols.scalar_type() == ScalarType::Char || symbols.scalar_type() == ScalarType::Byte, op, "symbols of a matrix are int8 or uint8");
-  ANS_CHECK_ARGUMENT(symbols.is_cpu(), op, "symbols of a matrix are on the CPU");
-  return symbol_type(op, symbols.scalar_type());
-}
-
-// Symbols in one view, line after line.
-class View {
- public:
-  View(const char* op, const Tensor& symbols, int64_t columns, bool transposed) : type_(matrix_type(op, symbols)), source_(torch::stable::contiguous(symbols)), columns_(columns) {
-    const int64_t numel = source_.numel();
-    ANS_CHECK_ARGUMENT(columns >= core::kMinColumns && columns <= core::kMaxColumns && numel > 0 && numel % columns == 0 && numel / columns <= core::kMaxLines, op, numel,
-                       " symbols are no matrix of ", columns, " columns");
-    lines_ = numel / columns;
-    data_ = static_cast<const uint8_t*>(source_.const_data_ptr());
-    if (!transposed) return;
-    copy_.reserve(numel);
-    transpose_bytes(data_, columns, lines_, copy_.data());
-    data_ = copy_.data();
-  }
-  core::LineSet lines() const { return {data_, type_, lines_, columns_}; }
-
- private:
-  SymbolType type_;
-  Tensor source_;
-  core::ByteBuffer copy_;
-  const uint8_t* data_;
-  int64_t lines_, columns_;
-};
-
-// Of the size and dtype of `symbols`.
-std::optional<Tensor> checked_reference(const char* op, const std::optional<Tensor>& reference, int64_t numel, ScalarType dtype) {
-  if (!reference.has_value()) return std::nullopt;
-  ANS_CHECK_ARGUMENT(reference->is_cpu() && reference->scalar_type() == dtype && reference->numel() == numel, op, "reference is not a tensor on the CPU with as many symbols of the same dtype");
-  return torch::stable::contiguous(*reference);
-}
-
-Tensor bytes_tensor(const Tensor& like, const std::vector<uint8_t>& bytes) {
-  Tensor out = torch::stable::new_empty(like, {int64_t(bytes.size())}, ScalarType::Byte);
-  if (!bytes.empty()) std::memcpy(out.mutable_data_ptr(), bytes.data(), bytes.size());
-  return out;
-}
-
-Tensor encode_matrix_cpu(const Tensor& symbols, const Tensor& header, std::vector<Tensor> predictors, std::optional<Tensor> reference) {
-  constexpr const char* kOp = "encode_matrix";
-  const SymbolType type = matrix_type(kOp, symbols);
-  check_bytes(kOp, "header", header);
-  const Tensor head = torch::stable::contiguous(header);
-  const uint8_t* head_bytes = static_cast<const uint8_t*>(head.const_data_ptr());
-  const int64_t numel = symbols.numel();
-  core::MatrixModel model;
-  core::LineOrder order;
-  int64_t consumed = 0;
-  check_status(kOp, core::read_matrix_model(head_bytes, head.numel(), numel, type, parse_predictors(kOp, predictors), &model, &consumed), "bad header");
-  ANS_CHECK_ARGUMENT(consumed == head.numel(), kOp, "bytes follow the header");
-  check_status(kOp, core::make_line_order(model, &order), "bad references of lines");
-  const View view(kOp, symbols, model.columns, model.transposed);
-  const std::optional<Tensor> other = checked_reference(kOp, reference, numel, symbols.scalar_type());
-  ANS_CHECK_ARGUMENT(!model.has_given_reference || other.has_value(), kOp, "the header needs a reference");
-  std::optional<View> given;
-  if (model.has_given_reference) given.emplace(kOp, *other, model.columns, model.given_transposed);
-
-  const core::MatrixTables tables(model, type);
-  const core::MatrixLines lines = core::make_matrix_lines(model, tables, order, type, const_cast<uint8_t*>(view.lines().symbols), given.has_value() ? given->lines().symbols : nullptr);  // only read
-
-  const core::MatrixCoder& coder = cpu::backend().matrices;
-  const core::ContextEncodeTables contexts = core::make_context_encode_tables(model, type);
-  std::vector<core::EncodedChunk> chunks(size_t(order.chunks()));
-  const Status status = parallel_ranges(order.chunks(), 1, [&](int64_t begin, int64_t end) {
-    const auto encoder = std::make_unique<core::MatrixEncoder>(coder, lines, tables, contexts, model.raw_bits, model.raw_min);
-    for (int64_t c = begin; c < end; ++c) {
-      const size_t i = size_t(c);
-      if (const Status s = encoder->encode(order.chunk_part[i], order.chunk_begin[i], order.chunk_lines(c), &chunks[i]); s != Status::kOk) return s;
-    }
-    return Status::kOk;
-  });
-  check_status(kOp, status, "a symbol is none that the header knows");
-  std::vector<core::ChunkEntry> entries;
-  int64_t payload = 0;
-  for (const core::EncodedChunk& c : chunks) {
-    entries.push_back(c.entry);
-    payload += c.bytes();
-  }
-  const std::vector<uint8_t> directory = core::write_directory(entries.data(), int64_t(entries.size()));
-  Tensor out = host_result(symbols, {1 + head.numel() + int64_t(directory.size()) + payload}, ScalarType::Byte);
-  uint8_t* to = static_cast<uint8_t*>(out.mutable_data_ptr());
-  *to++ = uint8_t(format::Model::kMatrix);
-  to = std::copy_n(head_bytes, head.numel(), to);
-  to = std::copy(directory.begin(), directory.end(), to);
-  for (const core::EncodedChunk& c : chunks) to = std::copy_n(c.begin(), c.bytes(), to);
-  return out;
-}
-
-// A stream in host memory, and which model it is of.
-struct StreamBytes {
-  StreamBytes(const char* op, const Tensor& stream, int64_t numel, ScalarType symbol_dtype) : type(symbol_type(op, symbol_dtype)), bytes(checked(op, stream)) {
-    is_matrix = StreamParts(op, "", data(), bytes.numel(), numel, type).model == format::Model::kMatrix;
-  }
-  static Tensor checked(const char* op, const Tensor& stream) {
-    check_bytes(op, "stream", stream);
-    return torch::stable::contiguous(stream);
-  }
-  const uint8_t* data() const { return static_cast<const uint8_t*>(bytes.const_data_ptr()); }
-  int64_t size() const { return bytes.numel(); }
-  void require_matrix(const char* op) const { ANS_CHECK_ARGUMENT(is_matrix, op, "the stream is none of a matrix"); }
-
-  SymbolType type;
-  Tensor bytes;
-  bool is_matrix;
-};
-
-Tensor decode_matrix_cpu(const Tensor& stream, int64_t numel, ScalarType symbol_dtype, std::vector<Tensor> predictors, std::optional<Tensor> reference) {
-  constexpr const char* kOp = "decode_matrix";
-  const StreamBytes bytes(kOp, stream, numel, symbol_dtype);
-  bytes.require_matrix(kOp);
-  const core::PredictorList list = parse_predictors(kOp, predictors);
-  const std::optional<Tensor> other = checked_reference(kOp, reference, numel, symbol_dtype);
-  Tensor symbols = host_result(stream, {numel}, symbol_dtype);
-  decode_matrix_stream(kOp, "", bytes.data(), bytes.size(), numel, bytes.type, list, {other.has_value() ? static_cast<const uint8_t*>(other->const_data_ptr()) : nullptr},
-                       static_cast<uint8_t*>(symbols.mutable_data_ptr()));
-  return symbols;
-}
-
-// int32 [chunks, 2], as of the other models' streams: words and tail.
-Tensor matrix_directory_cpu(const Tensor& stream, int64_t numel, ScalarType symbol_dtype, std::vector<Tensor> predictors) {
-  constexpr const char* kOp = "matrix_directory";
-  const StreamBytes bytes(kOp, stream, numel, symbol_dtype);
-  bytes.require_matrix(kOp);
-  const MatrixStream parts(kOp, "", bytes.data(), bytes.size(), numel, bytes.type, parse_predictors(kOp, predictors), true);
-  Tensor out = torch::stable::new_empty(stream, {int64_t(parts.entries.size()), 2}, ScalarType::Int);
-  int32_t* to = out.mutable_data_ptr<int32_t>();
-  for (const core::ChunkEntry& e : parts.entries) {
-    *to++ = e.words;
-    *to++ = e.tail;
-  }
-  return out;
-}
-
-// How many predictors a stream needs, and whether it needs a reference.
-Tensor matrix_needs_cpu(const Tensor& stream, int64_t numel, ScalarType symbol_dtype) {
-  constexpr const char* kOp = "matrix_needs";
-  const StreamBytes bytes(kOp, stream, numel, symbol_dtype);
-  core::MatrixNeeds needs{};
-  if (bytes.is_matrix)
-    check_status(kOp, core::read_matrix_needs(bytes.data() + 1, bytes.size() - 1, numel, bytes.type, &needs), "bad header of a matrix");
-  Tensor out = torch::stable::new_empty(stream, {2}, ScalarType::Long);
-  out.mutable_data_ptr<int64_t>()[0] = needs.predictors;
-  out.mutable_data_ptr<int64_t>()[1] = int64_t(needs.reference);
-  return out;
-}
-
-// The predictors that a stream carries; none if it is no matrix.
-std::vector<Tensor> stream_predictors_cpu(const Tensor& stream, int64_t numel, ScalarType symbol_dtype) {
-  constexpr const char* kOp = "stream_predictors";
-  const StreamBytes bytes(kOp, stream, numel, symbol_dtype);
-  std::vector<Tensor> result;
-  if (!bytes.is_matrix) return result;
-  core::MatrixModel model;
-  int64_t consumed = 0;
-  check_status(kOp, core::read_matrix_model(bytes.data() + 1, bytes.size() - 1, numel, bytes.type, {}, &model, &consumed), "bad header of a matrix that carries predictors for others");
-  for (size_t i = 0; i < model.own.size(); ++i)
-    result.push_back(bytes_tensor(stream, std::vector<uint8_t>(bytes.data() + 1 + model.own_begin[i], bytes.data() + 1 + model.own_begin[i + 1])));
-  return result;
-}
 
 std::tuple<Tensor, Tensor> fit_matrix_cpu(const Tensor& symbols, int64_t columns, bool transposed, std::vector<Tensor> predictors, bool own_predictors, std::optional<Tensor> reference,
                                           bool reference_transposed, bool means, int64_t levels, int64_t chunk_symbols, int64_t sample_symbols, int64_t adaptations) {
@@ -349,12 +175,7 @@ std::vector<Tensor> fit_predictors_cpu(std::vector<Tensor> symbols, int64_t colu
 }  // namespace ans::ops
 
 STABLE_TORCH_LIBRARY_IMPL(ans, CPU, m) {
-  m.impl("encode_matrix", TORCH_BOX(&ans::ops::encode_matrix_cpu));
-  m.impl("decode_matrix", TORCH_BOX(&ans::ops::decode_matrix_cpu));
   m.impl("fit_matrix", TORCH_BOX(&ans::ops::fit_matrix_cpu));
-  m.impl("matrix_directory", TORCH_BOX(&ans::ops::matrix_directory_cpu));
-  m.impl("matrix_needs", TORCH_BOX(&ans::ops::matrix_needs_cpu));
-  m.impl("stream_predictors", TORCH_BOX(&ans::ops::stream_predictors_cpu));
   m.impl("matrix_gram", TORCH_BOX(&ans::ops::matrix_gram_cpu));
   m.impl("fit_predictor", TORCH_BOX(&ans::ops::fit_predictor_cpu));
   m.impl("predictor_gains", TORCH_BOX(&ans::ops::predictor_gains_cpu));

@@ -1,0 +1,37 @@
+// Chunks of matrix streams for a GPU: plain data for the kernels, made on the host. Pointers are those of the device.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "core/matrix/matrix_tables.h"
+
+namespace ans::core {
+
+// Line i, column j is at i * line_step + j * column_step: a view needs no copy of the matrix.
+struct MatrixMemory {
+  uint8_t* symbols;
+  int64_t line_step, column_step;
+};
+
+struct WarpMatrix {
+  MatrixMemory own, given;          // `given`: the matrix that lines may refer to; without symbols if there is none
+  const int32_t* order;             // position -> line; null: as they are
+  const uint32_t* start;            // where averages start: [lines] or null
+  const int32_t* given_factor;      // [lines], with `given`
+  const int32_t *factor, *reference;  // [lines] or null
+  ContextSlots tables;
+  int32_t raw_min;
+  int raw_bits;
+  bool is_signed;
+};
+
+// A chunk whose entry has passed check_chunk().
+struct MatrixJob {
+  const uint8_t* begin;
+  const uint8_t* end;
+  int64_t position, lines;  // in the order of lines
+  int32_t tail;
+  int32_t matrix, rows;     // numbers: of its WarpMatrix, of the MatrixRows of its part
+};
+
+}  // namespace ans::core

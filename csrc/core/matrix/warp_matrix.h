@@ -1,0 +1,147 @@
+// A chunk of a matrix stream decoded by a warp: the rows are those of matrix_lanes.h, a line in every thread. What differs from the host: lines are read and written where
+// they lie, words come through shared memory, and all lanes run the coder of the tail together, since each of its symbols needs the context of another lane.
+#pragma once
+#include <cstdint>
+
+#include "core/matrix/context_tail.h"
+#include "core/matrix/matrix_band.h"
+#include "core/matrix/matrix_jobs.h"
+#include "core/matrix/matrix_lanes.h"
+#include "core/warp_decoder.h"
+#include "core/warp_words.h"
+
+namespace ans::core {
+namespace ANS_TARGET {
+
+// Memory of a warp: [kMatrixScratchBytes] and [pairs][32] numbers.
+struct MatrixScratch {
+  uint32_t* state;       // [32]
+  uint16_t* tail_words;  // [kContextTailWords]
+  uint32_t* pairs;
+};
+constexpr int kMatrixScratchBytes = 4 * format::kLanes + 2 * kContextTailWords;
+static_assert(kMatrixScratchBytes % 128 == 0, "rows of pairs are aligned");
+ANS_INLINE MatrixScratch matrix_scratch(uint8_t* memory) {
+  uint32_t* const state = reinterpret_cast<uint32_t*>(memory);
+  return {state, reinterpret_cast<uint16_t*>(state + format::kLanes), reinterpret_cast<uint32_t*>(memory + kMatrixScratchBytes)};
+}
+
+// What references add to a lane's predictions, read where they lie.
+struct LineReferences {
+  const uint8_t *given, *own;
+  int64_t given_step, own_step;
+  int32_t given_factor, own_factor;
+  bool is_signed, any;  // any: of the warp's lanes
+
+  ANS_INLINE bool none() const { return !any; }
+  ANS_INLINE uint32_t at(int64_t j) const {
+    int32_t sum = 0;
+    if (given_factor != 0) sum += given_factor * value(given[j * given_step]);
+    if (own_factor != 0) sum += own_factor * value(own[j * own_step]);
+    return uint32_t(sum);
+  }
+  ANS_INLINE int32_t value(uint8_t symbol) const { return is_signed ? int32_t(int8_t(symbol)) : int32_t(symbol); }
+};
+
+// What a lane knows of its line: the one at `position` of the order, or none.
+struct WarpLine {
+  uint8_t* symbols;
+  uint32_t start, rest;
+  LineReferences references;
+};
+template <class W>
+ANS_INLINE WarpLine open_line(const WarpMatrix& m, int64_t position, bool is_there) {
+  WarpLine line{m.own.symbols, 1u << kAverageBits, uint32_t(kFactorOne), {m.given.symbols, m.own.symbols, m.given.column_step, m.own.column_step, 0, 0, m.is_signed, false}};
+  if (is_there) {
+    const int64_t i = m.order == nullptr ? position : m.order[position];
+    line.symbols += i * m.own.line_step;
+    if (m.start != nullptr) line.start = m.start[i];
+    LineReferences& r = line.references;
+    if (m.given.symbols != nullptr) {
+      r.given_factor = m.given_factor[i];
+      r.given += i * m.given.line_step;
+    }
+    if (m.factor != nullptr && m.factor[i] != 0) {
+      r.own_factor = m.factor[i];
+      r.own += m.reference[i] * m.own.line_step;
+    }
+    line.rest = uint32_t(kFactorOne - r.given_factor - r.own_factor);
+  }
+  line.references.any = W::ballot(line.references.given_factor != 0 || line.references.own_factor != 0) != 0;
+  return line;
+}
+
+// All symbols of a chunk. Nothing outside it is read, whatever it holds. The status is the same in all lanes.
+template <class W>
+ANS_INLINE Status decode_matrix_chunk(const WarpMatrix& m, const MatrixRows& rows, const MatrixJob& job, const MatrixScratch& scratch, uint16_t* ring) {
+  using V = VectorWarp<W>;
+  const ChunkShape shape{job.lines, rows.columns};
+  const int lane = int(W::lane());
+  int64_t main = shape.symbols() - job.tail;
+  const bool wide = main > 0;
+
+  ContextTail tail(scratch.tail_words);
+  auto start_tail = [&](const auto& pieces) {
+    W::sync();
+    const Status s = lane == 0 ? tail.start(pieces) : Status::kOk;
+    W::sync();
+    const uint32_t state = W::shuffle(tail.state(), 0);
+    tail.start_from(state, int(W::shuffle(uint32_t(tail.words()), 0)));
+    return Status(int(W::shuffle(uint32_t(s), 0)));
+  };
+
+  uint32_t x = format::kStateLowerBound;
+  if (wide) {
+    const uint8_t* const own = job.begin + 4 * lane;
+    x = uint32_t(own[0]) | uint32_t(own[1]) << 8 | uint32_t(own[2]) << 16 | uint32_t(own[3]) << 24;
+    if (W::ballot(x < format::kStateLowerBound) != 0) return Status::kStateOutOfRange;
+  } else if (const Status s = start_tail(WordPieces{job.begin, int((job.end - job.begin) / 2)}); s != Status::kOk) {
+    return s;
+  }
+  const uint8_t* const first_word = wide ? job.begin + 2 * format::kStateWords : job.end;
+  WarpWords<W> words(first_word, job.end, ring);
+  WarpRaws<W> raws(job.end, (job.end - first_word) / 2, m.raw_bits);
+
+  MatrixLanes<V, LineReferences> lanes(rows, scratch.pairs);
+  for (int64_t b = 0; b < shape.bands(); ++b) {
+    const int width = shape.band_width(b);
+    const WarpLine line = open_line<W>(m, job.position + b * format::kLanes + lane, lane < width);
+    lanes.begin(line.start, line.rest, line.references);
+    for (int64_t j = 0; j < rows.columns; ++j) {
+      const uint32_t context = lanes.context(j), base = lanes.base();
+      uint32_t symbol = 0;
+      const int by_lanes = main < width ? int(main) : width;
+      if (by_lanes > 0) {
+        words.prepare();
+        const bool on = lane < by_lanes;
+        const uint32_t before = x, residual = pop_context<V>(m.tables, x, context);
+        x = on ? x : before;
+        V::refill(x, words);
+        const bool escaped = on && residual == 0;
+        if (W::ballot(escaped) != 0) {
+          const uint32_t raw = raws.take(escaped);
+          symbol = escaped ? raw + uint32_t(m.raw_min) : base + residual - kResidualBias;
+        } else {
+          symbol = base + residual - kResidualBias;
+        }
+        main -= by_lanes;
+        if (main == 0) {
+          if (const Status s = raws.check(words.taken()); s != Status::kOk) return s;
+          V::store(scratch.state, x);
+          if (const Status s = start_tail(StatePieces{scratch.state}); s != Status::kOk) return s;
+        }
+      }
+      for (int l = by_lanes; l < width; ++l) {
+        const int32_t v = tail.next(m.tables, W::shuffle(context, unsigned(l)), m.raw_bits);
+        if (lane == l) symbol = v >= 0 ? base + uint32_t(v - kResidualBias) : uint32_t(m.raw_min - 1 - v);
+      }
+      symbol = wrapped<V>(symbol, m.is_signed);
+      lanes.learn(j, symbol);
+      if (lane < width) line.symbols[j * m.own.column_step] = uint8_t(symbol);
+    }
+  }
+  return tail.at_end() ? Status::kOk : Status::kTailStateMismatch;
+}
+
+}  // namespace ANS_TARGET
+}  // namespace ans::core

@@ -1,0 +1,217 @@
+// CUDA kernels of the operators on matrix streams. Headers are read and tables made on the host; all chunks of all streams that can be decoded at the same time are one launch.
+#include "torch/module.h"  // first: Python.h wants to precede the standard headers
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "core/matrix/matrix_tables.h"
+#include "cuda/launch.h"
+#include "torch/checks.h"
+#include "torch/cuda_support.h"
+#include "torch/matrix_cuda.h"
+
+namespace ans::ops {
+namespace {
+
+using core::MatrixMemory;
+using core::MatrixModel;
+
+// A stream on the host as well as on the device, taken apart.
+struct OpenedMatrix {
+  std::unique_ptr<MatrixStream> parts;
+  std::unique_ptr<core::MatrixTables> tables;
+  core::ContextDecodeTables contexts;
+  Tensor bytes;  // on the device
+  int64_t first_level = 0;
+
+  int64_t levels() const { return int64_t(parts->order.level_begin.size()) - 1; }
+};
+
+OpenedMatrix open_matrix(const char* op, const MatrixSource& source, const Tensor& like, cudaStream_t stream) {
+  const bool is_there = !source.stream.is_cpu() || on_gpu(source.stream);
+  if (is_there) check_same_device(op, like, source.stream, "a stream");
+  OpenedMatrix m{nullptr, nullptr, {}, source.stream};
+  std::vector<uint8_t> fetched;
+  if (is_there) fetched = fetch_now(op, source.stream, stream);
+  const uint8_t* const host = is_there ? fetched.data() : static_cast<const uint8_t*>(source.stream.const_data_ptr());
+  m.parts = std::make_unique<MatrixStream>(op, source.which, host, source.stream.numel(), source.numel, source.type, source.predictors, source.reference() != nullptr);
+  m.tables = std::make_unique<core::MatrixTables>(m.parts->model, source.type);
+  m.contexts = core::make_context_decode_tables(m.parts->model);
+  if (!is_there) {
+    m.bytes = device_bytes(like, source.stream.numel());
+    check_cuda(op, cudaMemcpyAsync(m.bytes.mutable_data_ptr(), source.stream.const_data_ptr(), size_t(source.stream.numel()), cudaMemcpyHostToDevice, stream));
+  }
+  return m;
+}
+
+MatrixMemory memory_of(const MatrixModel& model, bool transposed, uint8_t* p) {
+  return transposed ? MatrixMemory{p, 1, model.lines} : MatrixMemory{p, model.columns, 1};
+}
+
+// Where the arrays of a matrix lie in an Upload; 0 elements: none.
+class Arrays {
+ public:
+  template <class T>
+  struct Place {
+    size_t at, count;
+    const T* in(const Upload& upload) const { return count == 0 ? nullptr : upload.at<T>(at); }
+  };
+  template <class T>
+  static Place<T> add(Upload* upload, const T* values, size_t count) {
+    return {count == 0 ? 0 : upload->add(values, count), count};
+  }
+  template <class T>
+  static Place<T> add(Upload* upload, const std::vector<T>& values) {
+    return add(upload, values.data(), values.size());
+  }
+};
+
+struct PlacedRows {
+  Arrays::Place<int32_t> scale, mean;
+  Arrays::Place<uint32_t> inverse;
+  Arrays::Place<core::CoefficientGroup> coefficients;
+};
+struct PlacedMatrix {
+  Arrays::Place<int32_t> order, given_factor, factor, reference;
+  Arrays::Place<uint32_t> start, step;
+  Arrays::Place<uint8_t> divider;
+  std::vector<PlacedRows> rows;
+};
+
+PlacedMatrix place_matrix(const OpenedMatrix& m, std::map<const void*, Arrays::Place<core::CoefficientGroup>>* coefficients, Upload* upload) {
+  const MatrixModel& model = m.parts->model;
+  PlacedMatrix placed;
+  placed.order = Arrays::add(upload, m.parts->order.line);
+  placed.given_factor = Arrays::add(upload, model.given_factor);
+  placed.factor = Arrays::add(upload, model.factor);
+  placed.reference = Arrays::add(upload, model.reference);
+  placed.start = Arrays::add(upload, m.tables->start(), m.tables->start() == nullptr ? 0 : size_t(model.lines));
+  placed.step = Arrays::add(upload, m.contexts.step);
+  placed.divider = Arrays::add(upload, m.contexts.divider);
+  const size_t columns = size_t(model.columns);
+  for (size_t part = 0; part < model.parts.size(); ++part) {
+    const core::MatrixRows& rows = m.tables->rows(int(part));
+    PlacedRows p{Arrays::add(upload, rows.scale, columns), Arrays::add(upload, rows.mean, rows.mean == nullptr ? 0 : columns), Arrays::add(upload, rows.inverse, columns), {}};
+    if (const void* const predictor = model.parts[part].predictor.get(); predictor != nullptr) {  // which many matrices share
+      const auto known = coefficients->find(predictor);
+      p.coefficients = known != coefficients->end() ? known->second : Arrays::add(upload, rows.coefficients, size_t((rows.period + core::kCoefficientGroup - 1) / core::kCoefficientGroup * rows.pairs));
+      coefficients->emplace(predictor, p.coefficients);
+    }
+    placed.rows.push_back(p);
+  }
+  return placed;
+}
+
+}  // namespace
+
+void decode_matrices(const char* op, const std::vector<MatrixSource>& sources, const Tensor& like, cudaStream_t stream) {
+  std::vector<OpenedMatrix> opened;
+  std::vector<PlacedMatrix> placed;
+  std::map<const void*, Arrays::Place<core::CoefficientGroup>> coefficients;
+  Upload arrays, launch_arrays;
+  int64_t levels = 0, max_pairs = 0;
+  for (const MatrixSource& source : sources) {
+    opened.push_back(open_matrix(op, source, like, stream));
+    OpenedMatrix& m = opened.back();
+    if (source.reference_source >= 0 && m.parts->model.has_given_reference) {
+      const OpenedMatrix& other = opened[size_t(source.reference_source)];
+      m.first_level = other.first_level + other.levels();
+    }
+    levels = std::max(levels, m.first_level + m.levels());
+    max_pairs = std::max(max_pairs, m.tables->max_pairs());
+    placed.push_back(place_matrix(m, &coefficients, &arrays));
+  }
+  arrays.send(op, like, stream);
+
+  std::vector<core::WarpMatrix> matrices;
+  std::vector<core::MatrixRows> rows;
+  std::vector<std::vector<core::MatrixJob>> jobs(static_cast<size_t>(levels));
+  for (size_t i = 0; i < sources.size(); ++i) {
+    const OpenedMatrix& m = opened[i];
+    const PlacedMatrix& p = placed[i];
+    const MatrixModel& model = m.parts->model;
+    const core::LineOrder& order = m.parts->order;
+    core::WarpMatrix matrix{};
+    matrix.own = memory_of(model, model.transposed, sources[i].out);
+    if (model.has_given_reference) matrix.given = memory_of(model, model.given_transposed, const_cast<uint8_t*>(sources[i].reference()));  // only read
+    matrix.order = p.order.in(arrays), matrix.start = p.start.in(arrays), matrix.given_factor = p.given_factor.in(arrays);
+    matrix.factor = p.factor.in(arrays), matrix.reference = p.reference.in(arrays);
+    matrix.tables = m.contexts.slots();
+    matrix.tables.divider = p.divider.in(arrays), matrix.tables.step = p.step.in(arrays);
+    matrix.raw_min = model.raw_min, matrix.raw_bits = model.raw_bits, matrix.is_signed = sources[i].type != format::SymbolType::kU8;
+    matrices.push_back(matrix);
+
+    const size_t first_rows = rows.size();
+    for (size_t part = 0; part < p.rows.size(); ++part) {
+      core::MatrixRows r = m.tables->rows(int(part));
+      const PlacedRows& at = p.rows[part];
+      r.scale = at.scale.in(arrays), r.mean = at.mean.in(arrays), r.inverse = at.inverse.in(arrays), r.coefficients = at.coefficients.in(arrays);
+      rows.push_back(r);
+    }
+    const uint8_t* const device = static_cast<const uint8_t*>(m.bytes.const_data_ptr());
+    for (int64_t level = 0; level < m.levels(); ++level)
+      for (int64_t c = order.level_begin[size_t(level)]; c < order.level_begin[size_t(level) + 1]; ++c) {
+        const core::ChunkEntry& entry = m.parts->entries[size_t(c)];
+        const uint8_t* const begin = device + m.parts->begin[size_t(c)];
+        jobs[size_t(m.first_level + level)].push_back({begin, begin + 2 * int64_t(entry.words), order.chunk_begin[size_t(c)], order.chunk_lines(c), entry.tail, int32_t(i),
+                                                       int32_t(first_rows) + order.chunk_part[size_t(c)]});
+      }
+  }
+  std::vector<core::MatrixJob> all;
+  std::vector<int64_t> level_begin{0};
+  int64_t widest = 0;
+  for (const auto& of_level : jobs) {
+    all.insert(all.end(), of_level.begin(), of_level.end());
+    level_begin.push_back(int64_t(all.size()));
+    widest = std::max(widest, int64_t(of_level.size()));
+  }
+  const size_t jobs_at = launch_arrays.add(all), matrices_at = launch_arrays.add(matrices), rows_at = launch_arrays.add(rows);
+  launch_arrays.send(op, like, stream);
+
+  const int64_t scratch_bytes = int64_t(cuda::kMatrixScratchBytes) + 4 * format::kLanes * max_pairs, warps = std::min(widest, cuda::kMatrixWarps);
+  const Tensor scratch = device_bytes(like, scratch_bytes * warps);
+  Statuses statuses(like, sources.size());
+  const cuda::MatrixLaunch launch{launch_arrays.at<core::MatrixJob>(jobs_at), launch_arrays.at<core::WarpMatrix>(matrices_at), launch_arrays.at<core::MatrixRows>(rows_at),
+                                  device_pointer<uint8_t>(scratch),           scratch_bytes,                                   warps,
+                                  statuses.pointer()};
+  check_cuda(op, cuda::decode_matrices(launch, level_begin.data(), levels, stream));
+  statuses.wait_and_check(op, stream, "the payload is damaged", "stream");
+}
+
+namespace {
+
+Tensor decode_matrix_cuda(const Tensor& stream, int64_t numel, ScalarType symbol_dtype, std::vector<Tensor> predictors, std::optional<Tensor> reference) {
+  constexpr const char* kOp = "decode_matrix";
+  const OnDevice here(stream);
+  ANS_CHECK_ARGUMENT(numel >= 0, kOp, "numel is negative");
+  check_bytes(kOp, "stream", stream);
+  // The header, before anything is allocated that it does not warrant: each chunk has a word at least.
+  const std::vector<uint8_t> bytes = fetch_now(kOp, stream, here.stream);
+  (void)MatrixStream(kOp, "", bytes.data(), int64_t(bytes.size()), numel, symbol_type(kOp, symbol_dtype), parse_predictors(kOp, predictors), reference.has_value());
+  Tensor symbols = torch::stable::new_empty(stream, {numel}, symbol_dtype);
+  std::vector<Tensor> given;
+  if (reference.has_value()) given.push_back(*reference);
+  decode_matrices(kOp, matrix_sources(kOp, {stream}, predictors, {int64_t(predictors.size())}, given, {reference.has_value() ? 1 : -1}, {symbols}), symbols, here.stream);
+  return symbols;
+}
+
+void decode_matrices_out_cuda(std::vector<Tensor> streams, std::vector<Tensor> predictors, std::vector<int64_t> predictor_counts, std::vector<Tensor> given,
+                              std::vector<int64_t> reference_of, std::vector<Tensor> outs) {
+  constexpr const char* kOp = "decode_matrices_out";
+  const std::vector<MatrixSource> sources = matrix_sources(kOp, streams, predictors, predictor_counts, given, reference_of, outs);
+  ANS_CHECK_ARGUMENT(on_gpu(outs[0]), kOp, "out is not on a GPU");
+  const OnDevice here(outs[0]);
+  decode_matrices(kOp, sources, outs[0], here.stream);
+}
+
+}  // namespace
+}  // namespace ans::ops
+
+ANS_CUDA_KERNELS(m) {
+  m.impl("decode_matrix", TORCH_BOX(&ans::ops::decode_matrix_cuda));
+  m.impl("decode_matrices_out", TORCH_BOX(&ans::ops::decode_matrices_out_cuda));
+}
