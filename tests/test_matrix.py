@@ -16,6 +16,7 @@ from torch import Tensor
 
 import torch_ans
 from torch_ans import batches, errors, ops, prediction
+from torch_ans.entries import Kind
 
 TYPES = {torch.int8: "i8", torch.uint8: "u8"}
 
@@ -169,6 +170,21 @@ def network() -> dict[str, Tensor]:
     return state
 
 
+def mixed_file() -> bytes:
+    """Quantized matrices, matrices of integers and others, predicted from each other where that pays."""
+    state = network()
+    state |= {f"{name}.q": (tensor * 4).round().to(torch.int8) for name, tensor in state.items() if tensor.dim() > 1}
+    state |= {"ids": torch.arange(300, dtype=torch.int16), "w.q": correlated(128, 64, 4), "w.scale": torch.rand(128).half()}
+    return torch_ans.dumps(state, bits=6, min_quantized_numel=1000, ties=(".q", ".scale"), level="best")
+
+
+def assert_loads(file: torch_ans.AnsFile, expected: dict[str, Tensor]) -> None:
+    for name, tensor in file.tree().items():
+        assert torch.equal(tensor.cpu(), expected[name]), name
+    for name in file.keys():
+        assert torch.equal(file.get_tensor(name).cpu(), expected[name]), name
+
+
 @pytest.mark.parametrize("level", prediction.LEVELS)
 @pytest.mark.parametrize("quantized", [True, False])
 def test_levels(level: str, quantized: bool) -> None:
@@ -192,17 +208,25 @@ def test_levels(level: str, quantized: bool) -> None:
     assert level != "best" or any(entry.refers for entry in model.index.entries)
 
 
-def test_matrix_streams_among_tensors_that_are_decoded_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for a GPU: all tensors in one call, but for matrix streams, which are decoded on the CPU."""
-    state = network() | {"ids": torch.arange(300, dtype=torch.int16)}
-    data = torch_ans.dumps(state, bits=6, min_quantized_numel=1000, level="best")
+@pytest.mark.parametrize("batch_bytes", [1, 100_000, 1 << 28])
+def test_matrix_streams_among_tensors_that_are_decoded_together(batch_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a GPU: all tensors of a batch in a few calls."""
+    data = mixed_file()
     expected = torch_ans.loads(data)
-    monkeypatch.setattr(batches, "decodes_on", lambda device: True)
     with torch_ans.open(data) as file:
-        for name, tensor in file.tree().items():
-            assert torch.equal(tensor, expected[name]), name
-        for name in file.keys():
-            assert torch.equal(file.get_tensor(name), expected[name]), name
+        quantized = {name: file.get_quantized(name) for name in file.keys() if file.entry(name).kind == Kind.QUANTIZED}
+        tied = file.dequantize("w.q")
+    monkeypatch.setattr(batches, "decodes_on", lambda device: True)
+    monkeypatch.setattr(batches, "BATCH_BYTES", batch_bytes)
+    with torch_ans.open(data) as file:
+        assert_loads(file, expected)
+        for name, parts in quantized.items():
+            assert all(map(torch.equal, file.get_quantized(name), parts))
+        assert torch.equal(file.dequantize("w.q"), tied)
+        file.verify()
+    for tensor in (loaded := torch_ans.loads(data)).values():
+        tensor.zero_()
+    assert not any(tensor.any() for tensor in loaded.values())
 
 
 def test_groups_found_among_some_matrices_are_offered_to_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ The records are those of records.py, which takes tensors (and parts of tensors) 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -137,15 +137,18 @@ def staged(streams: Sequence[Sequence[memoryview]], device: torch.device) -> lis
     return result
 
 
-def decode(entries: Sequence[Entry], streams: Sequence[Sequence[memoryview]], dtypes: Sequence[torch.dtype | None], device: torch.device) -> list[Tensor]:
-    """The tensors of these entries (no aliases) from their records: two calls of operators for all of them. Quantized ones come in the dtype that is given for them."""
-    there = staged(streams, device)
+def decode(
+    entries: Sequence[Entry], streams: Sequence[Sequence[memoryview]], dtypes: Sequence[torch.dtype | None], device: torch.device, symbols: Mapping[int, Tensor]
+) -> list[Tensor]:
+    """The tensors of these entries (no aliases) from their records: two calls of operators for all of them. Quantized ones come in the dtype that is given for them. Some of those
+    with symbols may have been decoded already: `symbols`, by position."""
+    there = staged([record[1:] if i in symbols else record for i, record in enumerate(streams)], device)
     quantized = [i for i, entry in enumerate(entries) if entry.kind == Kind.QUANTIZED]
     rows = [entries[i].numel // QuantizedMeta(*entries[i].meta).columns for i in quantized]
     planes = torch.empty(2, sum(rows), dtype=torch.uint8, device=device)  # of the scales of all quantized tensors
     parts: dict[int, list[Tensor]] = {i: list(of_one) for i, of_one in zip(quantized, zip(*(plane.split(rows) for plane in planes)))}
     for i, entry in enumerate(entries):
-        if entry.kind != Kind.QUANTIZED:
+        if entry.kind != Kind.QUANTIZED and i not in symbols:
             parts[i] = [torch.empty(spec.numel, dtype=SYMBOLS[spec.symbol_type], device=device) for spec in entry.streams]
     ops.decode_streams_out([stream for i in parts for stream in there[i][-len(parts[i]) :]], [part for of_one in parts.values() for part in of_one])
 
@@ -157,13 +160,17 @@ def decode(entries: Sequence[Entry], streams: Sequence[Sequence[memoryview]], dt
             wanted = dtypes[i] or torch_dtype(entries[i].dtype)
             shape = (-1, QuantizedMeta(*entries[i].meta).columns)
             results[i] = torch.empty(entries[i].numel, dtype=torch.float32 if wanted == torch.float64 else wanted, device=device).view(shape)
-        weights = [results[i] for i in quantized]
-        ops.decode_streams_dequantize_out([there[i][0] for i in quantized], scales, exponents, torch.int8, weights)
+        coded = [k for k, i in enumerate(quantized) if i not in symbols]
+        weights = [results[quantized[k]] for k in coded]
+        ops.decode_streams_dequantize_out([there[quantized[k]][0] for k in coded], [scales[k] for k in coded], [exponents[k] for k in coded], torch.int8, weights)
+        for i, scale, exponent in zip(quantized, scales, exponents):
+            if i in symbols:
+                results[i] = ops.dequantize(symbols[i].view(results[i].shape), scale, exponent, results[i].dtype)
     for i, entry in enumerate(entries):
         if entry.kind == Kind.QUANTIZED:
             results[i] = results[i].to(dtypes[i] or torch_dtype(entry.dtype))
         elif entry.kind == Kind.SYMBOLS:
-            results[i] = parts[i][0]
+            results[i] = symbols[i] if i in symbols else parts[i][0]
         else:
             results[i] = _joined(parts[i], entry.meta[0]).view(-1).view(torch_dtype(entry.dtype))
     return [results[i].view(entry.shape) for i, entry in enumerate(entries)]

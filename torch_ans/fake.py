@@ -165,6 +165,11 @@ def _(stream, numel, symbol_dtype, predictors, reference=None):
     return stream.new_empty((numel,), dtype=symbol_dtype)
 
 
+@_register("ans::decode_matrices_out")
+def _(streams, predictors, predictor_counts, given, reference_of, out):
+    return None
+
+
 @_register("ans::matrix_directory")
 def _(stream, numel, symbol_dtype, predictors):
     return stream.new_empty((_dynamic(1), 2), dtype=torch.int32)

@@ -287,7 +287,7 @@ def decode_streams_dequantize_out(
     return out
 
 
-# ---- matrices: prediction models (BITSTREAM.md, section 7). On the CPU ----
+# ---- matrices: prediction models (BITSTREAM.md, section 7). Decoding runs where the symbols are to be, everything else on the CPU ----
 
 
 class FittedMatrix(NamedTuple):
@@ -346,6 +346,20 @@ def decode_matrix(stream: Tensor, numel: int, symbol_dtype: torch.dtype, predict
     """Symbols [numel] of a stream of `encode_matrix`, with the same predictors and reference. Raises a CorruptError if the stream is damaged, ReferenceMissingError if it needs what is not given."""
     with translate():
         return torch.ops.ans.decode_matrix(stream, numel, symbol_dtype, list(predictors), reference)
+
+
+def decode_matrices_out(streams: Sequence[Tensor], out: Sequence[Tensor], predictors: Sequence[Sequence[Tensor]], references: Sequence[int | Tensor | None]) -> Sequence[Tensor]:
+    """`decode_matrix` of many streams in one call: on a GPU as many launches as the longest chain of references has levels. `out[i]` (contiguous; its size and dtype are the symbols')
+    receives the symbols of `streams[i]`, which needs `predictors[i]` and `references[i]`: the number of an earlier stream, other symbols of this size and dtype, or None. Streams may be
+    on the CPU, predictors are there; `out` is returned. After an error the contents of all are undefined."""
+    given = [reference for reference in references if isinstance(reference, Tensor)]
+    behind = iter(range(len(streams), len(streams) + len(given)))
+    numbers = [-1 if reference is None else next(behind) if isinstance(reference, Tensor) else reference for reference in references]
+    with _writing(out):
+        if streams or out:
+            joined = [predictor for own in predictors for predictor in own]
+            torch.ops.ans.decode_matrices_out(list(streams), joined, [len(own) for own in predictors], given, numbers, list(out))
+    return out
 
 
 def matrix_directory(stream: Tensor, numel: int, symbol_dtype: torch.dtype, predictors: Sequence[Tensor] = ()) -> Tensor:

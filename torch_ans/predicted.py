@@ -6,7 +6,8 @@ Such an entry refers to what its stream needs: first to the entry whose stream c
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -67,8 +68,18 @@ def predict(
     return new_entries, new_parts
 
 
+class _Coded(NamedTuple):
+    """A stream, and the entries that it needs."""
+
+    number: int
+    stream: Tensor
+    is_matrix: bool
+    carrier: int | None
+    reference: int | None
+
+
 class SymbolDecoder:
-    """Decodes the symbols of entries, on the CPU. `stream_of(number)` gives the first stream of an entry."""
+    """Decodes the symbols of entries. `stream_of(number)` gives the first stream of an entry, on the CPU."""
 
     def __init__(self, entries: Sequence[Entry], stream_of: Callable[[int], Tensor]) -> None:
         self._entries = entries
@@ -80,26 +91,44 @@ class SymbolDecoder:
         return has_symbols(self._entries[number]) and stream.numel() > 0 and int(stream[0]) == Model.MATRIX
 
     def decode(self, number: int, stream: Tensor, keep: dict[int, Tensor] | None = None) -> Tensor:
-        """Symbols (flat) of an entry, from its first stream. What is decoded on the way stays in `keep`, and what is there already is not decoded again."""
+        """Symbols (flat) of an entry, from its first stream, on the CPU. What is decoded on the way stays in `keep`, and what is there already is not decoded again."""
         kept: dict[int, Tensor] = {} if keep is None else keep
-        todo: list[tuple[int, Tensor, int | None, int | None]] = []
-        next_number: int | None = number
-        while next_number is not None and next_number not in kept:  # what each refers to comes first; the index has no circles
-            stream = stream if next_number == number else self._stream_of(next_number)
-            carrier, reference = self._needs(next_number, stream)
-            todo.append((next_number, stream, carrier, reference))
-            next_number = reference
-        for current, stream, carrier, reference in reversed(todo):
-            entry = self._entries[current]
+        for coded in self._in_order({number: stream}, kept):
+            entry = self._entries[coded.number]
             dtype = symbol_dtype(entry.streams[0])
-            if not self.is_predicted(current, stream):
-                kept[current] = streams.decode_stream(stream, entry.numel, dtype)
+            if not coded.is_matrix:
+                kept[coded.number] = streams.decode_stream(coded.stream, entry.numel, dtype)
                 continue
-            predictors = [] if carrier is None else self._predictors_of(carrier)
-            kept[current] = ops.decode_matrix(stream, entry.numel, dtype, predictors, None if reference is None else kept[reference])
-            if keep is None and reference is not None:
-                del kept[reference]
+            reference = None if coded.reference is None else kept[coded.reference]
+            kept[coded.number] = ops.decode_matrix(coded.stream, entry.numel, dtype, self._predictors_of(coded.carrier), reference)
+            if keep is None and coded.reference is not None:
+                del kept[coded.reference]
         return kept[number]
+
+    def decode_on(self, device: torch.device, first_streams: Mapping[int, Tensor], keep: dict[int, Tensor]) -> None:
+        """Symbols (flat) of entries, from their first streams, on a GPU: all at once. They come into `keep`, with all that they refer to; what is there already is not decoded again."""
+        todo = self._in_order(first_streams, keep)
+        for coded in todo:
+            entry = self._entries[coded.number]
+            keep[coded.number] = torch.empty(entry.numel, dtype=symbol_dtype(entry.streams[0]), device=device)
+        others, matrices = [c for c in todo if not c.is_matrix], [c for c in todo if c.is_matrix]
+        ops.decode_streams_out([c.stream for c in others], [keep[c.number] for c in others])
+        position = {c.number: i for i, c in enumerate(matrices)}
+        references = [None if c.reference is None else position.get(c.reference, keep[c.reference]) for c in matrices]
+        ops.decode_matrices_out([c.stream for c in matrices], [keep[c.number] for c in matrices], [self._predictors_of(c.carrier) for c in matrices], references)
+
+    def _in_order(self, first_streams: Mapping[int, Tensor], kept: Mapping[int, Tensor]) -> list[_Coded]:
+        """What has to be decoded for these entries, whatever is referred to before those which refer to it."""
+        found: dict[int, _Coded] = {}
+        for number, stream in first_streams.items():
+            chain: list[_Coded] = []
+            wanted: int | None = number
+            while wanted is not None and wanted not in kept and wanted not in found:  # the index has no circles
+                own = stream if wanted == number else self._stream_of(wanted)
+                chain.append(_Coded(wanted, own, self.is_predicted(wanted, own), *self._needs(wanted, own)))
+                wanted = chain[-1].reference
+            found.update((coded.number, coded) for coded in reversed(chain))
+        return list(found.values())
 
     def chunks(self, number: int) -> int:
         """Chunks of the first stream of an entry."""
@@ -108,7 +137,7 @@ class SymbolDecoder:
         if not self.is_predicted(number, stream):
             return ops.stream_layout(stream, entry.streams[0].numel, dtype)[1].shape[0]
         carrier, _ = self._needs(number, stream)
-        return ops.matrix_directory(stream, entry.numel, dtype, [] if carrier is None else self._predictors_of(carrier)).shape[0]
+        return ops.matrix_directory(stream, entry.numel, dtype, self._predictors_of(carrier)).shape[0]
 
     def _needs(self, number: int, stream: Tensor) -> tuple[int | None, int | None]:
         """The entries that a stream needs: of its predictors, of its reference."""
@@ -123,7 +152,10 @@ class SymbolDecoder:
             raise ReferenceMissingError(f"{entry.name!r} refers to {len(entry.refers)} tensors of symbols, its stream needs {expected}")
         return entry.refers[0] if predictors else None, entry.refers[-1] if reference else None
 
-    def _predictors_of(self, number: int) -> list[Tensor]:
+    def _predictors_of(self, number: int | None) -> list[Tensor]:
+        """The predictors that an entry's stream carries; none: none."""
+        if number is None:
+            return []
         if number not in self._predictors:
             entry = self._entries[number]
             self._predictors[number] = ops.stream_predictors(self._stream_of(number), entry.numel, symbol_dtype(entry.streams[0]))

@@ -184,12 +184,15 @@ class AnsFile:
         return self.index.resolve(self.index.numbers[name])
 
     def _decode_there(self, numbers: Sequence[int], dtype: torch.dtype | None = None, symbols: dict[int, Tensor] | None = None) -> list[Tensor]:
-        """Tensors of entries on the file's device: all at once there, but for matrix streams, which are decoded on the CPU."""
-        found = {i: self._reader.record(i) for i in numbers}
-        predicted = {i for i, record in found.items() if record and self._symbols.is_predicted(i, records.stream_tensor(record[0][:1]))}
-        there = [i for i in numbers if i not in predicted]
-        tensors = dict(zip(there, batches.decode([self.index.entries[i] for i in there], [found[i] for i in there], [dtype] * len(there), self._device))) if there else {}
-        return [tensors[i] if i in tensors else self._decode_here(i, dtype, symbols) for i in numbers]
+        """Tensors of entries on the file's device, all at once there. Symbols of matrix streams, and of what they refer to, stay in `symbols`."""
+        found = [self._reader.record(i) for i in numbers]
+        kept: dict[int, Tensor] = {} if symbols is None else symbols
+        predicted = {
+            i: records.stream_tensor(record[0]) for i, record in zip(numbers, found) if record and self._symbols.is_predicted(i, records.stream_tensor(record[0][:1]))
+        }
+        self._symbols.decode_on(self._device, predicted, kept)
+        decoded = {k: kept[i] if self.index.entries[i].kind == Kind.QUANTIZED else self._own(kept[i], symbols) for k, i in enumerate(numbers) if i in predicted}
+        return batches.decode([self.index.entries[i] for i in numbers], found, [dtype] * len(numbers), self._device, decoded)
 
     def _decode_here(self, number: int, dtype: torch.dtype | None, symbols: dict[int, Tensor] | None) -> Tensor:
         """A tensor, decoded on the CPU. Symbols of matrix streams, and of what they refer to, stay in `symbols`."""
@@ -224,7 +227,11 @@ class AnsFile:
     def _decode_symbols(self, number: int, stream: Tensor, dtype: torch.dtype) -> Tensor:
         numel = self.index.entries[number].numel
         if self._symbols.is_predicted(number, stream):
-            return self._symbols.decode(number, stream).to(self._device)
+            if not batches.decodes_on(self._device):
+                return self._symbols.decode(number, stream).to(self._device)
+            kept: dict[int, Tensor] = {}
+            self._symbols.decode_on(self._device, {number: stream}, kept)
+            return kept[number]
         if batches.decodes_on(self._device):
             return ops.decode_streams_out([stream], [torch.empty(numel, dtype=dtype, device=self._device)])[0]
         return streams.decode_stream(stream, numel, dtype).to(self._device)

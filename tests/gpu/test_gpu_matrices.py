@@ -8,9 +8,10 @@ import pytest
 import torch
 from test_gpu_errors import name_of_error
 from test_gpu_operators import same
-from test_matrix import CASES, correlated, stream_of
+from test_matrix import CASES, assert_loads, correlated, mixed_file, stream_of
 
-from torch_ans import ops
+import torch_ans
+from torch_ans import batches, ops
 
 C = torch.ops.ans
 
@@ -86,6 +87,18 @@ def test_wrong_links(gpu) -> None:
         for i, call in enumerate(calls):
             assert name_of_error(call) == "InvalidArgument", i
         assert name_of_error(lambda: ops_.decode_matrices_out(streams, predictors, counts, [given], [-1, *references[1:]], out)) == "ReferenceMissing"
+
+
+def test_a_file_is_loaded(gpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = mixed_file()
+    expected = torch_ans.loads(data)
+    if gpu.name == "emulated":
+        monkeypatch.setattr(batches, "decodes_on", lambda device: True)
+        for name in ("decode_matrices_out", "decode_streams_out", "decode_streams_dequantize_out", "dequantize"):
+            monkeypatch.setattr(torch.ops.ans, name, gpu.operator(name))
+    with torch_ans.open(data, device=gpu.device) as file:
+        assert any(file.entry(name).refers for name in file.keys())
+        assert_loads(file, expected)
 
 
 @pytest.mark.parametrize("name", ["scales", "a predictor of its own", "references", "parts", "narrow chunks", "wide tables"])
