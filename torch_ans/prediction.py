@@ -147,9 +147,6 @@ class Planner:
         """Streams by number of the matrix, for those that are smaller than before."""
         for view in itertools.chain.from_iterable(self.views):
             self.sizes[view] = self._consider(view)
-        for views in self.views:
-            if views:
-                self._consider(min(views, key=self.sizes.__getitem__), means=False)
         pools_of: dict[int, list[tuple[View, _Pool]]] = {}
         for pool in self._pools():
             for view in pool.members:

@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "core/matrix/class_fit.h"
+#include "core/matrix/int_array.h"
 #include "core/matrix/line_costs.h"
 #include "core/matrix/reference_fit.h"
 
@@ -169,9 +170,9 @@ class Fit {
     std::vector<int32_t> rest(size_t(set_.lines), kFactorOne);
     for (size_t i = 0; i < rest.size(); ++i) rest[i] -= (model_.has_given_reference ? model_.given_factor[i] : 0) + (model_.factor.empty() ? 0 : model_.factor[i]);
     auto means_of = [&](int part) {
-      int64_t squares = 0;
+      int64_t squares = 0, lines = 0;
       for (size_t i = 0; i < rest.size(); ++i)
-        if (part_[i] == part) squares += int64_t(rest[i]) * rest[i];
+        if (part_[i] == part) squares += int64_t(rest[i]) * rest[i], ++lines;
       const std::vector<int64_t> sums = column_sums(parallel_, set_.lines, set_.columns, [&](int64_t i, int64_t j) {
         return part_[size_t(i)] == part ? int64_t(rest[size_t(i)]) * left.line(i)[j] : 0;
       });
@@ -180,7 +181,17 @@ class Fit {
         const int32_t v = squares == 0 ? 0 : int32_t(std::lround(double(s) * kFactorOne / double(squares)));
         means.push_back(std::max(kPhases * format::symbol_min(set_.type), std::min(kPhases * format::symbol_max(set_.type), v)));
       }
-      if (std::all_of(means.begin(), means.end(), [](int32_t v) { return v == 0; })) means.clear();
+      // What they save, of residuals as large as they are on average in a column, against what they take.
+      const std::vector<int64_t> energy = column_sums(parallel_, set_.lines, set_.columns, [&](int64_t i, int64_t j) {
+        return part_[size_t(i)] == part ? int64_t(left.line(i)[j]) * left.line(i)[j] : 0;
+      });
+      double gain = 0;
+      for (size_t j = 0; j < means.size(); ++j) {
+        const double before = double(energy[j]) / double(lines) + 1, m = double(means[j]) / kFactorOne;
+        const double after = before - (2 * m * double(sums[j]) - m * m * double(squares)) / double(lines);
+        gain += 0.5 * double(lines) * std::log2(before / std::max(after, 1.0));
+      }
+      if (gain <= 8.0 * double(write_array(means.data(), int64_t(means.size())).size())) means.clear();
       return means;
     };
     for (size_t k = 0; k < model_.parts.size(); ++k) model_.parts[k].mean = means_of(int(k));
