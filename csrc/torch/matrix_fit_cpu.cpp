@@ -69,27 +69,26 @@ Tensor matrix_gram_cpu(const Tensor& symbols, int64_t columns, bool transposed) 
   return out;
 }
 
-core::Gram parse_gram(const char* op, const Tensor& tensor) {
+struct ParsedGram {
+  Tensor numbers;
+  core::GramView view;
+};
+ParsedGram parse_gram(const char* op, const Tensor& tensor) {
   ANS_CHECK_ARGUMENT(tensor.is_cpu() && tensor.scalar_type() == ScalarType::Long && tensor.dim() == 2 && tensor.size(1) >= 2 && tensor.size(0) == tensor.size(1) + 2, op,
                      "a gram is what matrix_gram returns");
-  const Tensor source = torch::stable::contiguous(tensor);
-  const int64_t* from = source.const_data_ptr<int64_t>();
-  core::Gram gram;
-  gram.columns = tensor.size(1);
-  gram.product.assign(from, from + gram.columns * gram.columns);
-  gram.sum.assign(from + gram.columns * gram.columns, from + gram.columns * (gram.columns + 1));
-  gram.lines = from[gram.columns * (gram.columns + 1)];
-  ANS_CHECK_ARGUMENT(gram.lines >= 1, op, "a gram of no lines");
-  return gram;
+  Tensor source = torch::stable::contiguous(tensor);
+  const int64_t columns = tensor.size(1), *product = source.const_data_ptr<int64_t>(), *sum = product + columns * columns;
+  ANS_CHECK_ARGUMENT(sum[columns] >= 1, op, "a gram of no lines");
+  return {std::move(source), {sum[columns], columns, sum, product}};
 }
 
 core::Covariance covariance_of(const char* op, const std::vector<Tensor>& grams) {
   ANS_CHECK_ARGUMENT(!grams.empty(), op, "there are no grams");
-  core::Covariance covariance(parse_gram(op, grams[0]).columns);
+  core::Covariance covariance(parse_gram(op, grams[0]).view.columns);
   for (const Tensor& t : grams) {
-    const core::Gram gram = parse_gram(op, t);
-    ANS_CHECK_ARGUMENT(gram.columns == covariance.columns, op, "grams of ", covariance.columns, " and of ", gram.columns, " columns");
-    covariance.add(gram);
+    const ParsedGram gram = parse_gram(op, t);
+    ANS_CHECK_ARGUMENT(gram.view.columns == covariance.columns, op, "grams of ", covariance.columns, " and of ", gram.view.columns, " columns");
+    covariance.add(gram.view);
   }
   return covariance;
 }
@@ -136,17 +135,20 @@ Tensor predictor_gains_cpu(std::vector<Tensor> grams, std::vector<Tensor> predic
   ANS_CHECK_ARGUMENT(!grams.empty(), kOp, "there are no grams");
   ANS_CHECK_ARGUMENT(stride >= 1, kOp, "stride is ", stride);
   const core::PredictorList list = parse_predictors(kOp, predictors);
-  std::vector<core::Gram> parsed;
+  std::vector<ParsedGram> parsed;
   for (const Tensor& t : grams) {
     parsed.push_back(parse_gram(kOp, t));
-    for (const auto& p : list) ANS_CHECK_ARGUMENT(p->period == parsed.back().columns, kOp, "a predictor has a period of ", p->period, ", a gram ", parsed.back().columns, " columns");
+    const int64_t columns = parsed.back().view.columns;
+    ANS_CHECK_ARGUMENT(columns == parsed[0].view.columns, kOp, "grams of ", parsed[0].view.columns, " and of ", columns, " columns");
+    for (const auto& p : list) ANS_CHECK_ARGUMENT(p->period == columns, kOp, "a predictor has a period of ", p->period, ", a gram ", columns, " columns");
   }
   Tensor bits = torch::stable::new_empty(grams[0], {int64_t(grams.size()), int64_t(list.size())}, ScalarType::Double);
   double* out = bits.mutable_data_ptr<double>();
   in_threads(int64_t(parsed.size()), [&](int64_t begin, int64_t end) {
+    core::Covariance covariance(parsed[0].view.columns);
     for (int64_t i = begin; i < end; ++i) {
-      core::Covariance covariance(parsed[size_t(i)].columns);
-      covariance.add(parsed[size_t(i)]);
+      covariance.clear();
+      covariance.add(parsed[size_t(i)].view);
       for (size_t k = 0; k < list.size(); ++k)
         out[size_t(i) * list.size() + k] = covariance.lines > 0 ? core::predictor_gain(cpu::backend().matrices, covariance, *list[k], stride) : 0;
     }

@@ -1,6 +1,7 @@
 #include "core/matrix/int_array.h"
 
 #include <algorithm>
+#include <array>
 #include <memory>
 
 #include "core/bit_io.h"
@@ -23,10 +24,20 @@ struct Choice {
 
 // The best order for SEG codes of the values, or of their differences.
 Choice best_order(const int32_t* values, int64_t count, bool differences) {
+  // Most are small, and there may be many: equal ones are taken together.
+  constexpr size_t kSmall = 512;
+  std::array<int64_t, kSmall> small{};
+  std::vector<uint32_t> others;
+  for (int64_t i = 0; i < count; ++i) {
+    const uint32_t folded = fold_sign(values[i] - (differences && i > 0 ? values[i - 1] : 0));
+    if (folded < kSmall) ++small[folded];
+    else others.push_back(folded);
+  }
   Choice best{0, -1};
   for (int order = 0; order <= kMaxOrder; ++order) {
     int64_t bits = 0;
-    for (int64_t i = 0; i < count; ++i) bits += exp_golomb_bits(fold_sign(values[i] - (differences && i > 0 ? values[i - 1] : 0)), order);
+    for (uint32_t v = 0; v < kSmall; ++v) bits += small[v] * exp_golomb_bits(v, order);
+    for (uint32_t v : others) bits += exp_golomb_bits(v, order);
     if (best.bits < 0 || bits < best.bits) best = {order, bits};
   }
   return best;

@@ -79,17 +79,21 @@ void add_to_gram(const MatrixCoder& coder, const Parallel& parallel, const uint8
     for (int64_t l = 0; l < k; ++l) gram->product[size_t(l * p + k)] = gram->product[size_t(k * p + l)];
 }
 
-void Covariance::add(const Gram& g) {
+void Covariance::clear() {
+  lines = 0;
+  std::fill(value.begin(), value.end(), 0.0);
+}
+
+void Covariance::add(const GramView& g) {
   const double n = double(g.lines);
   double variance = 0;
-  std::vector<double> part(value.size());
-  for (int64_t k = 0; k < columns; ++k)
-    for (int64_t l = 0; l < columns; ++l) part[size_t(k * columns + l)] = double(g.product[size_t(k * columns + l)]) - double(g.sum[size_t(k)]) * double(g.sum[size_t(l)]) / n;
-  for (int64_t k = 0; k < columns; ++k) variance += part[size_t(k * columns + k)];
+  auto covariance = [&](int64_t k, int64_t l) { return double(g.product[k * columns + l]) - double(g.sum[k]) * double(g.sum[l]) / n; };
+  for (int64_t k = 0; k < columns; ++k) variance += covariance(k, k);
   variance /= n * double(columns);
   if (variance <= 0) return;
   lines += n;
-  for (size_t i = 0; i < part.size(); ++i) value[i] += part[i] / variance;
+  for (int64_t k = 0; k < columns; ++k)
+    for (int64_t l = 0; l < columns; ++l) value[size_t(k * columns + l)] += covariance(k, l) / variance;
 }
 
 namespace {
@@ -134,39 +138,50 @@ CoefficientBits bits_from_counts(const std::array<double, kValues>& counts) {
   return bits;
 }
 
-// Coefficients of one column, rounded: coordinate after coordinate goes where data and coefficients together are least. Returns the variance that is left.
-double round_column(const MatrixCoder& coder, const std::vector<double>& g, int64_t p, double lines, int64_t first, int64_t j, double step, const CoefficientBits& bits, int32_t* c) {
-  std::vector<double> rest(static_cast<size_t>(j));  // covariance of what is left with each column
-  for (int64_t k = first; k < j; ++k) rest[size_t(k)] = g[size_t(j * p + k)];
-  for (int64_t l = first; l < j; ++l) {
-    if (c[l] == 0) continue;
-    coder.add_multiple(-double(c[l]) * step, &g[size_t(l * p + first)], &rest[size_t(first)], j - first);
-  }
+int32_t nearest(double v) {  // without a call
+  v = std::max(-1e9, std::min(1e9, v));
+  return v < 0 ? -int32_t(0.5 - v) : int32_t(v + 0.5);
+}
+
+// rest[k]: covariance of what coefficients leave of column j with column k.
+void find_rest(const MatrixCoder& coder, const std::vector<double>& g, int64_t p, int64_t first, int64_t j, double step, const int32_t* c, double* rest) {
+  for (int64_t k = first; k < j; ++k) rest[k] = g[size_t(j * p + k)];
+  for (int64_t l = first; l < j; ++l)
+    if (c[l] != 0) coder.add_multiple(-double(c[l]) * step, &g[size_t(l * p + first)], rest + first, j - first);
+}
+
+// Coefficients of one column, rounded: coordinate after coordinate goes where data and coefficients together are least. Keeps `rest` what find_rest() finds. Returns the variance
+// that is left.
+double round_column(const MatrixCoder& coder, const std::vector<double>& g, int64_t p, double lines, int64_t first, int64_t j, double step, const CoefficientBits& bits, int32_t* c,
+                    double* rest) {
   double variance = g[size_t(j * p + j)];
-  for (int64_t k = first; k < j; ++k) variance -= double(c[k]) * step * (g[size_t(j * p + k)] + rest[size_t(k)]);
+  for (int64_t k = first; k < j; ++k) variance -= double(c[k]) * step * (g[size_t(j * p + k)] + rest[k]);
   // A change is small beside the variance: its logarithm is taken as straight, and renewed with every change.
   auto bits_of_variance = [&](double v) { return 0.5 * lines / std::log(2.0) / std::max(v, 1e-6 * lines); };
   double slope = bits_of_variance(variance);
   constexpr int kSweeps = 4;
+  const bool zero_is_cheap = bits[128] <= std::min(bits[127], bits[129]);
+  const double half_step = 0.5 * step;
   for (int sweep = 0; sweep < kSweeps; ++sweep) {
     bool changed = false;
     for (int64_t k = first; k < j; ++k) {
       const double own = g[size_t(k * p + k)];
       if (own <= 0) continue;
       const int32_t now = c[k];
-      const int32_t ideal = int32_t(std::lround(double(now) + rest[size_t(k)] / own / step));
+      if (now == 0 && zero_is_cheap && std::abs(rest[k]) < half_step * own) continue;  // most of them: it is the nearest, too
+      const int32_t ideal = nearest(double(now) + rest[k] / own / step);
       int32_t best = now;
       double best_total = bits[size_t(now + 128)], best_variance = variance;
       for (int32_t candidate : {ideal, ideal > 0 ? ideal - 1 : ideal + 1, 0}) {
         candidate = std::max(-128, std::min(127, candidate));
         if (candidate == now) continue;
-        const double change = double(candidate - now) * step, more = change * (change * own - 2 * rest[size_t(k)]);
+        const double change = double(candidate - now) * step, more = change * (change * own - 2 * rest[k]);
         const double total = slope * more + bits[size_t(candidate + 128)];
         if (total < best_total - 1e-6) best = candidate, best_total = total, best_variance = variance + more;
       }
       if (best == now) continue;
       const double change = double(best - now) * step;
-      coder.add_multiple(-change, &g[size_t(k * p + first)], &rest[size_t(first)], j - first);
+      coder.add_multiple(-change, &g[size_t(k * p + first)], rest + first, j - first);
       c[k] = best;
       variance = best_variance;
       slope = bits_of_variance(variance);
@@ -244,7 +259,7 @@ FittedPredictor fit_predictor(const MatrixCoder& coder, const Covariance& covari
   const double few = double(window) / lines;
   std::vector<double> shrinkages{1};
   if (few > 0.02) shrinkages.push_back(1 / (1 + 2 * few));
-  if (few > 0.1) shrinkages.push_back(1 / (1 + 8 * few));
+  if (few > 0.3) shrinkages.push_back(1 / (1 + 8 * few));
   double before = 0;
   for (int64_t j = 0; j < p; ++j) before += 0.5 * lines * std::log2(std::max(g[size_t(j * p + j)] / lines, 1e-6));
 
@@ -259,7 +274,7 @@ FittedPredictor fit_predictor(const MatrixCoder& coder, const Covariance& covari
     const double step = std::exp2(-shift);
     std::vector<int32_t> c(size_t(p * p), 0);
     for (size_t i = 0; i < c.size(); ++i) c[i] = rounded(exact[i], step);
-    std::vector<double> variance(static_cast<size_t>(p));
+    std::vector<double> variance(static_cast<size_t>(p)), rest(size_t(p * p));
     CoefficientBits bits{};
     auto count = [&] {
       std::array<double, kValues> counts{};
@@ -273,7 +288,11 @@ FittedPredictor fit_predictor(const MatrixCoder& coder, const Covariance& covari
       parallel(p, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
           const int64_t j = balanced(i, p);
-          variance[size_t(j)] = round_column(coder, g, p, lines, std::max<int64_t>(0, j - window), j, step, bits, &c[size_t(j * p)]);
+          const int64_t first = std::max<int64_t>(0, j - window);
+          int32_t* const own = &c[size_t(j * p)];
+          double* const own_rest = &rest[size_t(j * p)];
+          if (round == 0) find_rest(coder, g, p, first, j, step, own, own_rest);
+          variance[size_t(j)] = round_column(coder, g, p, lines, first, j, step, bits, own, own_rest);
         }
       });
     }

@@ -10,11 +10,17 @@
 
 namespace ans::core {
 
-// Sums over lines (or over their blocks of `columns` symbols).
+// Sums over lines (or over their blocks of `columns` symbols), wherever they are kept.
+struct GramView {
+  int64_t lines, columns;
+  const int64_t* sum;      // [columns]
+  const int64_t* product;  // [columns][columns], symmetric
+};
 struct Gram {
   int64_t lines = 0, columns = 0;
-  std::vector<int64_t> sum;      // [columns]
-  std::vector<int64_t> product;  // [columns][columns], symmetric
+  std::vector<int64_t> sum, product;
+
+  GramView view() const { return {lines, columns, sum.data(), product.data()}; }
 };
 
 // Adds the lines of a line-major matrix, cut into blocks of gram->columns symbols. Symbols are 8-bit.
@@ -23,7 +29,8 @@ void add_to_gram(const MatrixCoder& coder, const Parallel& parallel, const uint8
 // Covariance in fp64, scaled so that it counts as `weight` lines of mean variance 1; several may be added up.
 struct Covariance {
   explicit Covariance(int64_t columns_in) : columns(columns_in), value(size_t(columns_in * columns_in), 0) {}
-  void add(const Gram& gram);
+  void add(const GramView& gram);
+  void clear();
 
   int64_t columns;
   double lines = 0;

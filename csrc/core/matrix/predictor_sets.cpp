@@ -23,7 +23,7 @@ Covariance covariance_of(const MatrixCoder& coder, const Parallel& parallel, con
     Gram gram;
     gram.columns = columns;
     add_to_gram(coder, parallel, chosen.data(), set.type != format::SymbolType::kU8, int64_t(chosen.size()) / columns, columns, &gram);
-    covariance.add(gram);
+    covariance.add(gram.view());
   }
   return covariance;
 }
