@@ -123,7 +123,7 @@ def emulated_gpu(sources: dict[str, list[str]]) -> Extension:
     """The CUDA operators of the package, with the GPU of tests/emulated_gpu."""
     kernels = [f"tests/emulated_gpu/{Path(path).stem}.cpp" for path in sources["cuda"]]
     operators = [path for path in sources["torch_cuda"] if not path.endswith("module_cuda.cpp")]
-    library = extension("_emulated_gpu", sources["core"] + kernels + operators, cuda=False)
+    library = extension("_emulated_gpu", sources["core"] + kernels + operators + sources["torch_shared"], cuda=False)
     library.include_dirs.insert(0, str(ROOT / "tests" / "emulated_gpu"))
     library.extra_compile_args["cxx"].append("-DANS_EMULATED_GPU")
     return library
@@ -133,9 +133,9 @@ def extensions() -> list[Extension]:
     sources = read_sources()
     if os.environ.get("ANS_EMULATED_GPU") == "1":
         return [emulated_gpu(sources)]
-    result = [extension("_C", sources["core"] + sources["cpu"] + sources["torch"], cuda=False)]
+    result = [extension("_C", sources["core"] + sources["cpu"] + sources["torch"] + sources["torch_shared"], cuda=False)]
     if wants_cuda():
-        result.append(extension("_C_cuda", sources["core"] + sources["cuda"] + sources["torch_cuda"], cuda=True))
+        result.append(extension("_C_cuda", sources["core"] + sources["cuda"] + sources["torch_cuda"] + sources["torch_shared"], cuda=True))
     return result
 
 

@@ -81,7 +81,7 @@ def test_cpp_project_headers_are_included_by_their_full_path(folder: str) -> Non
 
 
 def test_every_source_is_listed_once_under_the_role_of_its_folder() -> None:
-    folder_of_role = {"core": "csrc/core", "cpu": "csrc/cpu", "torch": "csrc/torch", "cuda": "cuda", "torch_cuda": "csrc/torch"}
+    folder_of_role = {"core": "csrc/core", "cpu": "csrc/cpu", "torch": "csrc/torch", "cuda": "cuda", "torch_cuda": "csrc/torch", "torch_shared": "csrc/torch"}
     lines = [line.split("#")[0].split() for line in (ROOT / "csrc" / "sources.txt").read_text().splitlines()]
     listed = [(role, path) for role, path in filter(None, lines)]
     for role, path in listed:

@@ -48,7 +48,7 @@ std::tuple<Tensor, Tensor> fit_matrix_cpu(const Tensor& symbols, int64_t columns
   const core::FitResult fit = core::fit_matrix(cpu::backend().matrices, in_threads, input, options);
   const std::vector<uint8_t> header = core::write_matrix_model(fit.model);
   Tensor bits = torch::stable::new_empty(symbols, {}, ScalarType::Long);
-  *bits.mutable_data_ptr<int64_t>() = int64_t(fit.symbol_bits + core::kChunkBits * uint64_t(fit.chunks)) + 8 * int64_t(header.size());
+  *bits.mutable_data_ptr<int64_t>() = int64_t(fit.symbol_bits + fit.chunk_bits) + 8 * (1 + int64_t(header.size()));
   return {bytes_tensor(symbols, header), bits};
 }
 

@@ -68,23 +68,23 @@ struct Sparse {
 
 struct Fit {
   ClassShape shape;
-  uint64_t bits;
+  uint64_t symbols, sent;  // bits * 2^kCostBits: of the symbols, and what it takes to send the shape
+  uint64_t bits() const { return symbols + sent; }
 };
 
 // The best offset and shape of a class whose middle is at `middle`, descending in turn along each; what it takes to send them counts.
 Fit fit_class(const Sparse& counts, int middle, int32_t shape_before, int buckets, int raw_bits) {
-  auto bits = [&](ClassShape c) -> uint64_t {
+  auto fit = [&](ClassShape c) -> Fit {
     const int log_scale = std::min(kMaxLogScale, std::max(kMinLogScale, middle + c.offset));
     const uint64_t sent = uint64_t(exp_golomb_bits(fold_sign(c.offset), 2) + exp_golomb_bits(fold_sign(c.shape - shape_before), 0));
-    return counts.bits(cached_costs(log_scale, c.shape, buckets, raw_bits)) + (sent << kCostBits);
+    return {c, counts.bits(cached_costs(log_scale, c.shape, buckets, raw_bits)), sent << kCostBits};
   };
-  Fit best{{0, shape_before}, 0};
-  best.bits = bits(best.shape);
+  Fit best = fit({0, shape_before});
   auto consider = [&](ClassShape c) {
     if (c.shape < 0 || c.shape >= kShapes || std::abs(c.offset) > 3 * kOctave) return false;
-    const uint64_t b = bits(c);
-    if (b >= best.bits) return false;
-    best = {c, b};
+    const Fit found = fit(c);
+    if (found.bits() >= best.bits()) return false;
+    best = found;
     return true;
   };
   for (bool better = true; better;) {
@@ -125,28 +125,29 @@ uint64_t fit_classes(const PlaceCounts& counts, MatrixModel* model) {
   for (int k = first; k <= last; ++k) sparse.emplace_back(joined.data() + size_t(k) * size, m.phases());
   m.class_origin += first << m.class_shift;
   MatrixModel best;
-  uint64_t best_bits = 0;
+  uint64_t best_bits = 0, best_symbols = 0;
   for (int buckets : {64, 128, 256}) {
     m.buckets = buckets;
     m.classes.clear();
-    uint64_t bits = 0;
+    uint64_t bits = 0, symbols = 0;
     int32_t shape = 7;
     for (int k = 0; k <= last - first; ++k) {
       const int middle = m.class_origin + (k << m.class_shift) + (1 << m.class_shift) / 2;
       const Fit fit = fit_class(sparse[size_t(k)], middle, shape, buckets, m.raw_bits);
       m.classes.push_back(fit.shape);
       shape = fit.shape.shape;
-      bits += fit.bits;
+      bits += fit.bits();
+      symbols += fit.symbols;
     }
     if (best.classes.empty() || bits < best_bits) {
-      best.classes = m.classes, best.buckets = buckets, best_bits = bits;
+      best.classes = m.classes, best.buckets = buckets, best_bits = bits, best_symbols = symbols;
     } else if (buckets > 64) {
       break;
     }
   }
   m.classes = best.classes;
   m.buckets = best.buckets;
-  return best_bits >> kCostBits;
+  return best_symbols >> kCostBits;
 }
 
 }  // namespace ans::core
