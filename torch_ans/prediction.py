@@ -290,6 +290,9 @@ _WORTH_SEVERAL = 16 * 1024 * 8
 _GROWING = 0.3
 _LEAST_GAIN = 30 * 8  # bits
 _ROUNDS = 8
+# Small matrices are looked at in so many parts; of narrow ones, and so many of them, because that is quick.
+_BLOCK_COUNTS = (2, 3, 4)
+_BLOCK_COLUMNS, _BLOCK_SYMBOLS, _BLOCK_VIEWS = 256, 1 << 18, 32
 # Every so many columns tell enough of what a predictor saves, where groups are found.
 _STRIDE = 4
 
@@ -321,6 +324,9 @@ class _Grouping:
 
     def pools(self) -> list[_Pool]:
         pools = [_Pool([self.own[view].predictor], [view], net) for view, net in self.net.items() if net > _LEAST_GAIN]
+        if self.planner.effort.predictors > 1 and self.columns <= _BLOCK_COLUMNS:
+            small = [view for view in self.own if self.matrices[view.matrix].symbols.numel() <= _BLOCK_SYMBOLS][:_BLOCK_VIEWS]
+            pools += [pool for view in small for pool in self._of_blocks(view)]
         free = {view.matrix for view in self.views}
         planner = self.planner
         seeds = sorted((view for view in self.own if self.net[view] > 0), key=lambda view: -self.net[view])[: planner.effort.seeds]
@@ -338,6 +344,17 @@ class _Grouping:
                 pools.append(_Pool(predictors, members + self.others, worth))
                 free -= {view.matrix for view in members}
         return pools
+
+    def _of_blocks(self, view: View) -> Iterator[_Pool]:
+        """Predictors for equal parts of the lines of a matrix (gates, or sines and cosines), where they save more than one for all lines."""
+        lines = self.matrices[view.matrix].symbols.view(self.columns, -1).T if view.transposed else self.matrices[view.matrix].symbols.view(-1, self.columns)
+        for count in _BLOCK_COUNTS:
+            blocks = [block.contiguous() for block in lines.tensor_split(count) if len(block) > 1]
+            fitted = [ops.fit_predictor([ops.matrix_gram(block, self.columns)]) for block in blocks]
+            net = sum(max(0.0, predictor.gain_bits - predictor.coefficient_bits) for predictor in fitted)
+            if net <= self.net[view] + _LEAST_GAIN:
+                return
+            yield _Pool([predictor.predictor for predictor in fitted], [view], net)
 
     def _gains(self, predictors: Sequence[Tensor]) -> list[dict[View, float]]:
         """What each predictor saves in each view, in bits."""

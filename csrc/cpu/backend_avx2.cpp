@@ -56,7 +56,7 @@ const Backend kAvx2 = {
         encode_partial_row<L>,
     },
     {row_statistics, quantize, dequantize},
-    {decode_matrix_chunk<VectorAvx2>, find_matrix_places<VectorAvx2>, find_matrix_predictions<VectorAvx2>, dot_rows<VectorAvx2>, add_multiple<VectorAvx2>, push_matrix_rows<VectorAvx2>},
+    {decode_matrix_chunk<VectorAvx2>, find_matrix_places<VectorAvx2>, find_matrix_predictions<VectorAvx2>, dot_rows<VectorAvx2>, find_beyond<VectorAvx2>, add_multiple<VectorAvx2>, push_matrix_rows<VectorAvx2>},
 };
 
 }  // namespace ans::cpu

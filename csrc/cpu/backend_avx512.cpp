@@ -78,7 +78,7 @@ const Backend kAvx512 = {
         encode_partial_by_buckets,
     },
     {row_statistics, quantize, dequantize},
-    {decode_matrix_chunk<VectorAvx512>, find_matrix_places<VectorAvx512>, find_matrix_predictions<VectorAvx512>, dot_rows<VectorAvx512>, add_multiple<VectorAvx512>, push_matrix_rows<VectorAvx512>},
+    {decode_matrix_chunk<VectorAvx512>, find_matrix_places<VectorAvx512>, find_matrix_predictions<VectorAvx512>, dot_rows<VectorAvx512>, find_beyond<VectorAvx512>, add_multiple<VectorAvx512>, push_matrix_rows<VectorAvx512>},
 };
 
 }  // namespace ans::cpu

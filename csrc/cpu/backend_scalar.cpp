@@ -30,7 +30,7 @@ const Backend kScalar = {
         encode_partial_row<L>,
     },
     {row_statistics, quantize, dequantize},
-    {decode_matrix_chunk<VectorPlain>, find_matrix_places<VectorPlain>, find_matrix_predictions<VectorPlain>, dot_rows<VectorPlain>, add_multiple<VectorPlain>, push_matrix_rows<VectorPlain>},
+    {decode_matrix_chunk<VectorPlain>, find_matrix_places<VectorPlain>, find_matrix_predictions<VectorPlain>, dot_rows<VectorPlain>, find_beyond<VectorPlain>, add_multiple<VectorPlain>, push_matrix_rows<VectorPlain>},
 };
 
 }  // namespace ans::cpu

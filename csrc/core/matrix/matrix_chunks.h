@@ -153,6 +153,14 @@ void dot_rows(const uint32_t* lanes, const uint32_t* rows, int64_t stride, int64
   }
 }
 
+template <class V>
+void find_beyond(const int32_t* sums, uint32_t threshold, uint32_t* masks) {
+  for (int r = 0; r < kDotRows; ++r) {
+    const typename V::U32 shifted = V::add(V::load(reinterpret_cast<const uint32_t*>(sums) + r * format::kLanes), V::set1(threshold));
+    masks[r] = V::bits(V::ge(shifted, V::set1(2 * threshold + 1)));
+  }
+}
+
 // Compiled for each target: wider registers, the same numbers.
 template <class V>
 void add_multiple(double a, const double* __restrict x, double* __restrict y, int64_t n) {

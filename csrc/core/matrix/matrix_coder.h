@@ -35,6 +35,8 @@ struct MatrixCoder {
   void (*find_predictions)(const MatrixLines& lines, const MatrixRows& rows, int64_t position, int64_t count, MatrixBand* band, int16_t* predictions);
   // sums[kDotRows][32]: dot products of 16-bit vectors, of `pairs` pairs each; see dot_rows().
   void (*dot_rows)(const uint32_t* lanes, const uint32_t* rows, int64_t stride, int64_t pairs, int32_t* sums);
+  // masks[kDotRows], of such sums: bit i is set where that of lane i is beyond -threshold … threshold (less than 2^30).
+  void (*find_beyond)(const int32_t* sums, uint32_t threshold, uint32_t* masks);
   // y[i] += a * x[i], each product and each sum rounded.
   void (*add_multiple)(double a, const double* x, double* y, int64_t n);
   // Pushes rows of a chunk, the last one first, in which the lanes below `width` count. A symbol is context << 8 | index. 64 bytes below the words may be overwritten.

@@ -221,6 +221,37 @@ std::vector<double> exact_coefficients(const MatrixCoder& coder, const std::vect
   return exact;
 }
 
+// As exact_coefficients(), but few: one after another, that which takes most off the variance, as long as that is worth its bits. Finds what solving does not where there are about as
+// many columns as lines.
+std::vector<double> few_coefficients(const MatrixCoder& coder, const std::vector<double>& g, int64_t p, double lines, int64_t window, const Parallel& parallel) {
+  constexpr double kBitsOfOne = 10;
+  constexpr int kMost = 48;
+  std::vector<double> found(size_t(p * p), 0);
+  parallel(p, [&](int64_t begin, int64_t end) {
+    std::vector<double> rest(static_cast<size_t>(p));
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t j = balanced(i, p), first = std::max<int64_t>(0, j - window);
+      std::copy_n(&g[size_t(j * p)], j, rest.begin());
+      double variance = g[size_t(j * p + j)];
+      for (int n = 0; n < kMost; ++n) {
+        int64_t best = -1;
+        double most = 0;
+        for (int64_t k = first; k < j; ++k) {
+          const double own = g[size_t(k * p + k)], less = own > 0 ? rest[size_t(k)] * rest[size_t(k)] / own : 0;
+          if (less > most) best = k, most = less;
+        }
+        const double least = 1e-6 * lines, left = std::max(variance - most, least);
+        if (best < 0 || 0.5 * lines * std::log2(std::max(variance, least) / left) < kBitsOfOne) break;
+        const double c = rest[size_t(best)] / g[size_t(best * p + best)];
+        found[size_t(j * p + best)] += c;
+        coder.add_multiple(-c, &g[size_t(best * p + first)], &rest[size_t(first)], j - first);
+        variance = left;
+      }
+    }
+  });
+  return found;
+}
+
 // With a line's worth of noise on the diagonal.
 std::vector<double> with_ridge(const Covariance& covariance) {
   const int64_t p = covariance.columns;
@@ -257,15 +288,18 @@ FittedPredictor fit_predictor(const MatrixCoder& coder, const Covariance& covari
   // Exact coefficients; of few lines, noise is most of them: also those of covariances between columns that are shrunk, the more the fewer lines there are. They are where
   // rounding starts from, and it finds no way out of noise.
   const double few = double(window) / lines;
+  constexpr double kFewCoefficients = 0;  // instead of a shrinkage
   std::vector<double> shrinkages{1};
   if (few > 0.02) shrinkages.push_back(1 / (1 + 2 * few));
   if (few > 0.3) shrinkages.push_back(1 / (1 + 8 * few));
+  if (few > 0.1) shrinkages.push_back(kFewCoefficients);
   double before = 0;
   for (int64_t j = 0; j < p; ++j) before += 0.5 * lines * std::log2(std::max(g[size_t(j * p + j)] / lines, 1e-6));
 
   FittedPredictor best;
   for (const double shrinkage : shrinkages) {
-   const std::vector<double> exact = exact_coefficients(coder, shrunk(g, p, shrinkage), p, window, parallel);
+   const std::vector<double> exact =
+       shrinkage == kFewCoefficients ? few_coefficients(coder, g, p, lines, window, parallel) : exact_coefficients(coder, shrunk(g, p, shrinkage), p, window, parallel);
    double last_net = -1e300;
    // All steps from the first start, the best of these from others.
    const bool again = best.predictor.period != 0;

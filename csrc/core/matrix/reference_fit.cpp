@@ -60,19 +60,19 @@ class LineVectors {
     parallel(blocks, [&](int64_t begin, int64_t end) {
       std::vector<Edge> found;
       alignas(64) int32_t sums[kDotRows * format::kLanes];
+      uint32_t beyond[kDotRows];
       for (int64_t n = begin; n < end; ++n) {
         const int64_t block = balanced(n, blocks), first = block * kDotRows;
         std::vector<Edge> best[kDotRows];
         for (int64_t g = std::max<int64_t>(0, first - reach) / format::kLanes; g * format::kLanes < std::min(lines_, first + kDotRows); ++g) {
           coder.dot_rows(lanes_.data() + g * pairs_ * format::kLanes, rows_.data() + first * pairs_, pairs_, pairs_, sums);
+          coder.find_beyond(sums, uint32_t(threshold), beyond);
           for (int r = 0; r < kDotRows && first + r < lines_; ++r) {
             const int32_t* row = sums + r * format::kLanes;
-            uint32_t any = 0;
-            for (int l = 0; l < format::kLanes; ++l) any |= uint32_t(row[l] > threshold) | uint32_t(row[l] < -threshold);
-            if (!any) continue;
-            for (int l = 0; l < format::kLanes; ++l) {
+            for (uint32_t left = beyond[r]; left != 0; left &= left - 1) {
+              const int l = __builtin_ctz(left);
               const int64_t other = g * format::kLanes + l;
-              if ((row[l] <= threshold && row[l] >= -threshold) || other >= first + r) continue;
+              if (other >= first + r) break;
               const double c = double(row[l]) / (double(kLength) * double(kLength)), rest = std::max(1 - c * c, 1e-4);
               const float gain = float(-0.5 * double(columns) * std::log2(rest) - name_bits - kFactorBits);
               std::vector<Edge>& list = best[r];
