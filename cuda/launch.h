@@ -160,4 +160,26 @@ struct MatrixLaunch {
 // anything, but only into their matrices, and are reported.
 cudaError_t decode_matrices(const MatrixLaunch& launch, const int64_t* level_begin, int64_t levels, cudaStream_t stream);
 
+// All arrays are in device memory, but `matrix` itself. What is scratch or a result is for the kernel to fill.
+struct MatrixEncodeLaunch {
+  core::WarpMatrix matrix;  // `own` is only read; without tables
+  const core::MatrixEncodeJob* jobs;
+  int64_t job_count;
+  const core::MatrixRows* rows;
+  const uint32_t* entries_of;       // core::symbol_entry() of every context and residual + 128: [contexts][256]
+  const core::EncodeTable* tables;  // [contexts]
+  const uint16_t* mantissa_logs;    // core::mantissa_logs()
+  uint8_t* scratch;                 // as for decoding
+  int64_t scratch_bytes, warps;
+  uint32_t* symbols;                // scratch: [rows of all chunks][32]
+  uint16_t* raw;                    // scratch: [symbols]
+  int64_t* escapes;                 // scratch: [jobs]
+  uint16_t* costs;                  // scratch: [jobs][32]
+  uint32_t* states;                 // scratch: [jobs][32]
+  uint16_t* words;                  // those of a chunk end at core::matrix_room_end()
+  int32_t* entries;                 // the chunk directory, [jobs][2]
+  uint32_t* status;                 // one
+};
+cudaError_t encode_matrix(const MatrixEncodeLaunch& launch, cudaStream_t stream);
+
 }  // namespace ans::cuda

@@ -48,13 +48,13 @@ class RawReader {
 };
 
 // Writes raw values so that they end at `end`; returns where they begin.
-inline uint8_t* write_raw_values(const uint16_t* raw, int64_t count, int raw_bits, uint8_t* end) {
+ANS_HD uint8_t* write_raw_values(const uint16_t* raw, int64_t count, int raw_bits, uint8_t* end) {
   uint32_t open = 0;  // its highest bits are the last word, not yet full
   int filled = 0;
   auto put_word = [&] {
     const uint16_t word = uint16_t(open >> format::kWordBits);
     end -= sizeof word;
-    std::memcpy(end, &word, sizeof word);
+    memcpy(end, &word, sizeof word);
   };
   for (int64_t i = 0; i < count; ++i) {
     open |= uint32_t(raw[i]) << (32 - raw_bits - filled);

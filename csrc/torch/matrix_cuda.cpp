@@ -2,23 +2,19 @@
 #include "torch/module.h"  // first: Python.h wants to precede the standard headers
 
 #include <algorithm>
-#include <map>
 #include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
 
-#include "core/matrix/matrix_tables.h"
 #include "cuda/launch.h"
 #include "torch/checks.h"
 #include "torch/cuda_support.h"
 #include "torch/matrix_cuda.h"
+#include "torch/matrix_upload_cuda.h"
 
 namespace ans::ops {
 namespace {
-
-using core::MatrixMemory;
-using core::MatrixModel;
 
 // A stream on the host as well as on the device, taken apart.
 struct OpenedMatrix {
@@ -48,70 +44,14 @@ OpenedMatrix open_matrix(const char* op, const MatrixSource& source, const Tenso
   return m;
 }
 
-MatrixMemory memory_of(const MatrixModel& model, bool transposed, uint8_t* p) {
-  return transposed ? MatrixMemory{p, 1, model.lines} : MatrixMemory{p, model.columns, 1};
-}
-
-// Where the arrays of a matrix lie in an Upload; 0 elements: none.
-class Arrays {
- public:
-  template <class T>
-  struct Place {
-    size_t at, count;
-    const T* in(const Upload& upload) const { return count == 0 ? nullptr : upload.at<T>(at); }
-  };
-  template <class T>
-  static Place<T> add(Upload* upload, const T* values, size_t count) {
-    return {count == 0 ? 0 : upload->add(values, count), count};
-  }
-  template <class T>
-  static Place<T> add(Upload* upload, const std::vector<T>& values) {
-    return add(upload, values.data(), values.size());
-  }
-};
-
-struct PlacedRows {
-  Arrays::Place<int32_t> scale, mean;
-  Arrays::Place<uint32_t> inverse;
-  Arrays::Place<core::CoefficientGroup> coefficients;
-};
-struct PlacedMatrix {
-  Arrays::Place<int32_t> order, given_factor, factor, reference;
-  Arrays::Place<uint32_t> start, step;
-  Arrays::Place<uint8_t> divider;
-  std::vector<PlacedRows> rows;
-};
-
-PlacedMatrix place_matrix(const OpenedMatrix& m, std::map<const void*, Arrays::Place<core::CoefficientGroup>>* coefficients, Upload* upload) {
-  const MatrixModel& model = m.parts->model;
-  PlacedMatrix placed;
-  placed.order = Arrays::add(upload, m.parts->order.line);
-  placed.given_factor = Arrays::add(upload, model.given_factor);
-  placed.factor = Arrays::add(upload, model.factor);
-  placed.reference = Arrays::add(upload, model.reference);
-  placed.start = Arrays::add(upload, m.tables->start(), m.tables->start() == nullptr ? 0 : size_t(model.lines));
-  placed.step = Arrays::add(upload, m.contexts.step);
-  placed.divider = Arrays::add(upload, m.contexts.divider);
-  const size_t columns = size_t(model.columns);
-  for (size_t part = 0; part < model.parts.size(); ++part) {
-    const core::MatrixRows& rows = m.tables->rows(int(part));
-    PlacedRows p{Arrays::add(upload, rows.scale, columns), Arrays::add(upload, rows.mean, rows.mean == nullptr ? 0 : columns), Arrays::add(upload, rows.inverse, columns), {}};
-    if (const void* const predictor = model.parts[part].predictor.get(); predictor != nullptr) {  // which many matrices share
-      const auto known = coefficients->find(predictor);
-      p.coefficients = known != coefficients->end() ? known->second : Arrays::add(upload, rows.coefficients, size_t((rows.period + core::kCoefficientGroup - 1) / core::kCoefficientGroup * rows.pairs));
-      coefficients->emplace(predictor, p.coefficients);
-    }
-    placed.rows.push_back(p);
-  }
-  return placed;
-}
-
 }  // namespace
 
 void decode_matrices(const char* op, const std::vector<MatrixSource>& sources, const Tensor& like, cudaStream_t stream) {
   std::vector<OpenedMatrix> opened;
   std::vector<PlacedMatrix> placed;
-  std::map<const void*, Arrays::Place<core::CoefficientGroup>> coefficients;
+  std::vector<PlacedArray<uint32_t>> steps;
+  std::vector<PlacedArray<uint8_t>> dividers;
+  PlacedCoefficients coefficients;
   Upload arrays, launch_arrays;
   int64_t levels = 0, max_pairs = 0;
   for (const MatrixSource& source : sources) {
@@ -123,7 +63,9 @@ void decode_matrices(const char* op, const std::vector<MatrixSource>& sources, c
     }
     levels = std::max(levels, m.first_level + m.levels());
     max_pairs = std::max(max_pairs, m.tables->max_pairs());
-    placed.push_back(place_matrix(m, &coefficients, &arrays));
+    placed.emplace_back(m.parts->model, m.parts->order, *m.tables, &coefficients, &arrays);
+    steps.push_back(place(&arrays, m.contexts.step));
+    dividers.push_back(place(&arrays, m.contexts.divider));
   }
   arrays.send(op, like, stream);
 
@@ -132,26 +74,13 @@ void decode_matrices(const char* op, const std::vector<MatrixSource>& sources, c
   std::vector<std::vector<core::MatrixJob>> jobs(static_cast<size_t>(levels));
   for (size_t i = 0; i < sources.size(); ++i) {
     const OpenedMatrix& m = opened[i];
-    const PlacedMatrix& p = placed[i];
-    const MatrixModel& model = m.parts->model;
     const core::LineOrder& order = m.parts->order;
-    core::WarpMatrix matrix{};
-    matrix.own = memory_of(model, model.transposed, sources[i].out);
-    if (model.has_given_reference) matrix.given = memory_of(model, model.given_transposed, const_cast<uint8_t*>(sources[i].reference()));  // only read
-    matrix.order = p.order.in(arrays), matrix.start = p.start.in(arrays), matrix.given_factor = p.given_factor.in(arrays);
-    matrix.factor = p.factor.in(arrays), matrix.reference = p.reference.in(arrays);
+    core::WarpMatrix matrix = placed[i].matrix(arrays, sources[i].out, sources[i].reference(), sources[i].type != format::SymbolType::kU8);
     matrix.tables = m.contexts.slots();
-    matrix.tables.divider = p.divider.in(arrays), matrix.tables.step = p.step.in(arrays);
-    matrix.raw_min = model.raw_min, matrix.raw_bits = model.raw_bits, matrix.is_signed = sources[i].type != format::SymbolType::kU8;
+    matrix.tables.divider = dividers[i].in(arrays), matrix.tables.step = steps[i].in(arrays);
     matrices.push_back(matrix);
-
     const size_t first_rows = rows.size();
-    for (size_t part = 0; part < p.rows.size(); ++part) {
-      core::MatrixRows r = m.tables->rows(int(part));
-      const PlacedRows& at = p.rows[part];
-      r.scale = at.scale.in(arrays), r.mean = at.mean.in(arrays), r.inverse = at.inverse.in(arrays), r.coefficients = at.coefficients.in(arrays);
-      rows.push_back(r);
-    }
+    placed[i].append_rows(arrays, &rows);
     const uint8_t* const device = static_cast<const uint8_t*>(m.bytes.const_data_ptr());
     for (int64_t level = 0; level < m.levels(); ++level)
       for (int64_t c = order.level_begin[size_t(level)]; c < order.level_begin[size_t(level) + 1]; ++c) {
@@ -172,11 +101,10 @@ void decode_matrices(const char* op, const std::vector<MatrixSource>& sources, c
   const size_t jobs_at = launch_arrays.add(all), matrices_at = launch_arrays.add(matrices), rows_at = launch_arrays.add(rows);
   launch_arrays.send(op, like, stream);
 
-  const int64_t scratch_bytes = int64_t(cuda::kMatrixScratchBytes) + 4 * format::kLanes * max_pairs, warps = std::min(widest, cuda::kMatrixWarps);
-  const Tensor scratch = device_bytes(like, scratch_bytes * warps);
+  const MatrixWarps warps(like, widest, max_pairs);
   Statuses statuses(like, sources.size());
   const cuda::MatrixLaunch launch{launch_arrays.at<core::MatrixJob>(jobs_at), launch_arrays.at<core::WarpMatrix>(matrices_at), launch_arrays.at<core::MatrixRows>(rows_at),
-                                  device_pointer<uint8_t>(scratch),           scratch_bytes,                                   warps,
+                                  device_pointer<uint8_t>(warps.memory),      warps.bytes_of_one,                              warps.count,
                                   statuses.pointer()};
   check_cuda(op, cuda::decode_matrices(launch, level_begin.data(), levels, stream));
   statuses.wait_and_check(op, stream, "the payload is damaged", "stream");

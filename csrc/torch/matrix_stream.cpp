@@ -103,6 +103,26 @@ std::vector<MatrixSource> matrix_sources(const char* op, const std::vector<Tenso
   return sources;
 }
 
+MatrixHeader::MatrixHeader(const char* op, const Tensor& symbols, const Tensor& header, const std::vector<Tensor>& predictors, const std::optional<Tensor>& given) {
+  ANS_CHECK_ARGUMENT(symbols.scalar_type() == ScalarType::Char || symbols.scalar_type() == ScalarType::Byte, op, "symbols of a matrix are int8 or uint8");
+  type = symbol_type(op, symbols.scalar_type());
+  check_bytes(op, "header", header);
+  ANS_CHECK_ARGUMENT(header.is_cpu(), op, "the header is on the CPU");
+  const Tensor source = torch::stable::contiguous(header);
+  const uint8_t* const first = static_cast<const uint8_t*>(source.const_data_ptr());
+  bytes.assign(first, first + source.numel());
+  int64_t consumed = 0;
+  check_status(op, core::read_matrix_model(bytes.data(), int64_t(bytes.size()), symbols.numel(), type, parse_predictors(op, predictors), &model, &consumed), "bad header");
+  ANS_CHECK_ARGUMENT(consumed == int64_t(bytes.size()), op, "bytes follow the header");
+  check_status(op, core::make_line_order(model, &order), "bad references of lines");
+  if (given.has_value()) {
+    check_same_device(op, symbols, *given, "reference");
+    ANS_CHECK_ARGUMENT(given->scalar_type() == symbols.scalar_type() && given->numel() == symbols.numel(), op, "the reference has another size or dtype");
+  }
+  ANS_CHECK_ARGUMENT(!model.has_given_reference || given.has_value(), op, "the header needs a reference");
+  if (model.has_given_reference) reference.emplace(torch::stable::contiguous(*given));
+}
+
 MatrixStream::MatrixStream(const char* op, const std::string& which, const uint8_t* stream, int64_t size, int64_t numel, format::SymbolType type, const core::PredictorList& given,
                            bool has_reference) {
   auto check = [&](Status status, const char* why) {

@@ -13,6 +13,17 @@ namespace ans::ops {
 // Predictors, from their bytes (uint8 tensors on the CPU).
 core::PredictorList parse_predictors(const char* op, const std::vector<Tensor>& predictors);
 
+// The arguments of encode_matrix, checked.
+struct MatrixHeader {
+  MatrixHeader(const char* op, const Tensor& symbols, const Tensor& header, const std::vector<Tensor>& predictors, const std::optional<Tensor>& reference);
+
+  format::SymbolType type;
+  std::vector<uint8_t> bytes;
+  core::MatrixModel model;
+  core::LineOrder order;
+  std::optional<Tensor> reference;  // if the model needs it: contiguous
+};
+
 // A stream in host memory, taken apart; everything but the chunks themselves is checked. `which` begins the text of an error.
 struct MatrixStream {
   MatrixStream(const char* op, const std::string& which, const uint8_t* stream, int64_t size, int64_t numel, format::SymbolType type, const core::PredictorList& given, bool has_reference);

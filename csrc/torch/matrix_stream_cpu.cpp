@@ -22,21 +22,12 @@ using format::SymbolType;
 Tensor encode_matrix_cpu(const Tensor& symbols, const Tensor& header, std::vector<Tensor> predictors, std::optional<Tensor> reference) {
   constexpr const char* kOp = "encode_matrix";
   const SymbolType type = matrix_type(kOp, symbols);
-  check_bytes(kOp, "header", header);
-  const Tensor head = torch::stable::contiguous(header);
-  const uint8_t* head_bytes = static_cast<const uint8_t*>(head.const_data_ptr());
-  const int64_t numel = symbols.numel();
-  core::MatrixModel model;
-  core::LineOrder order;
-  int64_t consumed = 0;
-  check_status(kOp, core::read_matrix_model(head_bytes, head.numel(), numel, type, parse_predictors(kOp, predictors), &model, &consumed), "bad header");
-  ANS_CHECK_ARGUMENT(consumed == head.numel(), kOp, "bytes follow the header");
-  check_status(kOp, core::make_line_order(model, &order), "bad references of lines");
+  const MatrixHeader head(kOp, symbols, header, predictors, reference);
+  const core::MatrixModel& model = head.model;
+  const core::LineOrder& order = head.order;
   const View view(kOp, symbols, model.columns, model.transposed);
-  const std::optional<Tensor> other = checked_reference(kOp, reference, numel, symbols.scalar_type());
-  ANS_CHECK_ARGUMENT(!model.has_given_reference || other.has_value(), kOp, "the header needs a reference");
   std::optional<View> given;
-  if (model.has_given_reference) given.emplace(kOp, *other, model.columns, model.given_transposed);
+  if (model.has_given_reference) given.emplace(kOp, *head.reference, model.columns, model.given_transposed);
 
   const core::MatrixTables tables(model, type);
   const core::MatrixLines lines = core::make_matrix_lines(model, tables, order, type, const_cast<uint8_t*>(view.lines().symbols), given.has_value() ? given->lines().symbols : nullptr);  // only read
@@ -60,10 +51,10 @@ Tensor encode_matrix_cpu(const Tensor& symbols, const Tensor& header, std::vecto
     payload += c.bytes();
   }
   const std::vector<uint8_t> directory = core::write_directory(entries.data(), int64_t(entries.size()));
-  Tensor out = host_result(symbols, {1 + head.numel() + int64_t(directory.size()) + payload}, ScalarType::Byte);
+  Tensor out = host_result(symbols, {1 + int64_t(head.bytes.size() + directory.size()) + payload}, ScalarType::Byte);
   uint8_t* to = static_cast<uint8_t*>(out.mutable_data_ptr());
   *to++ = uint8_t(format::Model::kMatrix);
-  to = std::copy_n(head_bytes, head.numel(), to);
+  to = std::copy(head.bytes.begin(), head.bytes.end(), to);
   to = std::copy(directory.begin(), directory.end(), to);
   for (const core::EncodedChunk& c : chunks) to = std::copy_n(c.begin(), c.bytes(), to);
   return out;

@@ -29,6 +29,41 @@ def test_streams_are_decoded(gpu, name: str) -> None:
             same(out, symbols)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_streams_are_encoded(gpu, name: str) -> None:
+    symbols, stream, predictors, reference = stream_of(name)
+    header = ops.fit_matrix(symbols, **CASES[name][1]).header
+    given = None if reference is None else gpu.to(reference)
+    same(gpu.ops.encode_matrix(gpu.to(symbols), header, predictors, given), stream)
+    foreign = correlated(*symbols.view(symbols.shape[0], -1).shape, seed=99, deviation=9, dtype=symbols.dtype)  # under the same header: many escapes
+    try:
+        expected = C.encode_matrix(foreign, header, predictors, reference)
+    except RuntimeError as error:
+        assert "SymbolNotInTable" in str(error)
+        assert name_of_error(lambda: gpu.ops.encode_matrix(gpu.to(foreign), header, predictors, given)) == "SymbolNotInTable"
+    else:
+        same(gpu.ops.encode_matrix(gpu.to(foreign), header, predictors, given), expected)
+
+
+def test_what_cannot_be_encoded(gpu) -> None:
+    symbols, _, predictors, reference = stream_of("a given matrix")
+    assert reference is not None
+    header = ops.fit_matrix(symbols, **CASES["a given matrix"][1]).header
+    symbols, reference = gpu.to(symbols), gpu.to(reference)
+    calls = [
+        lambda: gpu.ops.encode_matrix(symbols.to(torch.int16), header, predictors, reference),
+        lambda: gpu.ops.encode_matrix(symbols, header, predictors, None),
+        lambda: gpu.ops.encode_matrix(symbols, header, predictors, reference[1:]),
+        lambda: gpu.ops.encode_matrix(symbols, header, predictors, reference.to(torch.uint8)),
+        lambda: gpu.ops.encode_matrix(symbols, torch.cat([header, header[:1]]), predictors, reference),
+        lambda: gpu.ops.encode_matrix(symbols, header.view(1, -1), predictors, reference),
+    ]
+    for i, call in enumerate(calls):
+        assert name_of_error(call) == "InvalidArgument", i
+    assert name_of_error(lambda: gpu.ops.encode_matrix(symbols, header, [], reference)) == "ReferenceMissing"
+    assert name_of_error(lambda: gpu.ops.encode_matrix(symbols, header[:10], predictors, reference)) == "StreamTruncated"
+
+
 def linked() -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor], list[int], list[int], torch.Tensor]:
     """Matrices that refer to each other in a chain, some by way of predictors that they share."""
     predictors = ops.fit_predictors([correlated(300, 24, 1), correlated(200, 24, 3)], 24, [False, False], 2)

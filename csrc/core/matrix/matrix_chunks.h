@@ -169,21 +169,9 @@ void add_multiple(double a, const double* __restrict x, double* __restrict y, in
 
 template <class V>
 void push_matrix_rows(const EncodeTable* tables, const uint32_t* symbols, int64_t rows, int width, uint32_t* state, uint8_t** words) {
-  using U32 = typename V::U32;
-  static_assert(sizeof(EncodeTable) % sizeof(uint32_t) == 0, "");
-  constexpr uint32_t kStride32 = sizeof(EncodeTable) / sizeof(uint32_t), kStride16 = sizeof(EncodeTable) / sizeof(uint16_t);
-  const typename Lanes32<V>::Encoder encoder(tables->packed, tables->reciprocal, tables->slot_of);
-  U32 x = V::load(state);
+  typename V::U32 x = V::load(state);
   uint8_t* at = *words;
-  const auto on = V::first(width);
-  for (int64_t row = rows; row-- > 0;) {
-    const U32 symbol = V::load(symbols + row * format::kLanes), context = V::template shr<8>(symbol);
-    const U32 index = V::add(V::mul(context, V::set1(kStride32)), V::and_(symbol, V::set1(0xFF)));
-    const U32 slots = V::mul(context, V::set1(kStride16));
-    auto slot_at = [&](const U32& i) __attribute__((always_inline)) { return V::add(slots, i); };
-    if (width == format::kLanes) Lanes32<V>::template push_with<false>(encoder, x, index, on, at, slot_at);
-    else Lanes32<V>::template push_with<true>(encoder, x, index, on, at, slot_at);
-  }
+  push_context_rows<V>(tables, symbols, rows, width, x, at);
   V::store(state, x);
   *words = at;
 }

@@ -40,24 +40,17 @@ Status MatrixEncoder::encode(int part, int64_t position, int64_t count, EncodedC
   const ChunkShape shape{count, lines_.columns};
   if (const Status s = find_symbols(part, position, shape); s != Status::kOk) return s;
   const int64_t n = shape.symbols();
-  Symbols symbols{tables_.table.get(), symbols_.data(), raw_.data() + raw_.size(), shape};
+  const PlacedSymbols symbols{tables_.table.get(), symbols_.data(), raw_.data() + raw_.size(), shape};
   if (n <= format::kMaxTail) {
-    TailEncoder tail;
     uint16_t* const end = narrow_words_ + kNarrowWords;
-    tail.reset(end);
-    push_backwards(tail, symbols, n);
-    const int words = tail.finish();
+    const int words = encode_narrow_chunk(symbols, end);
     chunk->buffer = ByteBuffer();
     chunk->buffer.reserve(2 * words);
     std::memcpy(chunk->buffer.data() + chunk->buffer.capacity() - 2 * words, end - words, size_t(2 * words));  // little-endian, as all hosts here
     chunk->entry = {words, int32_t(n)};
     return Status::kOk;
   }
-  SeedChooser<Symbols> chooser;
-  chooser.begin(symbols, n, shape.rows(), cost_, {mantissa_logs().data()}, tail_words_);
-  SeedChooser<Symbols>* choosers[1] = {&chooser};
-  Seeds seeds;
-  choose_seeds(choosers, 1, &seeds);
+  const Seeds seeds = choose_matrix_seeds(symbols, cost_, {mantissa_logs().data()}, tail_words_);
 
   // A symbol takes a word at most, and so does an escape's raw value.
   constexpr int64_t kSlack = 64;
@@ -66,19 +59,11 @@ Status MatrixEncoder::encode(int part, int64_t position, int64_t count, EncodedC
   buffer.reserve(2 * format::kStateWords + 2 * main + 2 * raw_words(escapes, raw_bits_) + kSlack);
   uint8_t* const end = buffer.data() + buffer.capacity();
   uint8_t* next = write_raw_values(raw_.data(), escapes, raw_bits_, end);
-  // From the last row of the lanes on: one that is not full, those of a band that is not full, all others.
   alignas(64) uint32_t state[format::kLanes];
   std::copy(seeds.states, seeds.states + format::kLanes, state);
-  auto push = [&](int64_t first, int64_t last, int width) {
-    if (first < last) coder_.push_rows(tables_.table.get(), symbols_.data() + first * format::kLanes, last - first, width, state, &next);
-  };
-  const int64_t full_bands = shape.lines / format::kLanes * shape.columns, last_place = shape.place(main - 1);
-  const int64_t last_row = last_place / format::kLanes;
-  const int used = int(last_place % format::kLanes) + 1, last_width = int(last_row < full_bands ? format::kLanes : shape.lines % format::kLanes);
-  int64_t rows = last_row + 1;
-  if (used < last_width) push(--rows, last_row + 1, used);
-  push(std::min(full_bands, rows), rows, last_width);
-  push(0, std::min(full_bands, rows), format::kLanes);
+  for_rows_backwards(shape, main, [&](int64_t first, int64_t last, int width) {
+    coder_.push_rows(tables_.table.get(), symbols_.data() + first * format::kLanes, last - first, width, state, &next);
+  });
   next -= sizeof state;
   std::memcpy(next, state, sizeof state);
   chunk->entry = {int32_t((end - next) / 2), seeds.tail};

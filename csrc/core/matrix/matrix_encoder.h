@@ -4,7 +4,7 @@
 
 #include "core/chunk_encoder.h"
 #include "core/matrix/matrix_coder.h"
-#include "core/seeding.h"
+#include "core/matrix/placed_symbols.h"
 
 namespace ans::core {
 
@@ -17,18 +17,6 @@ class MatrixEncoder {
   Status encode(int part, int64_t position, int64_t count, EncodedChunk* chunk);
 
  private:
-  // A chunk's symbols as the coder of its tail takes them.
-  struct Symbols {
-    const EncodeTable* tables;
-    const uint32_t* symbols;  // [rows][32]: context << 8 | index
-    const uint16_t* raw;      // the end of the raw values
-    ChunkShape shape;
-    const EncodeTable& table(int64_t i) const { return tables[symbols[shape.place(i)] >> 8]; }
-    uint8_t index(int64_t i) const { return uint8_t(symbols[shape.place(i)]); }
-    uint16_t take_raw(int64_t) { return *--raw; }
-    int lane(int64_t i) const { return int(shape.place(i) % format::kLanes); }
-  };
-
   Status find_symbols(int part, int64_t position, const ChunkShape& shape);
 
   const MatrixCoder& coder_;

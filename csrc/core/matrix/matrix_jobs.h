@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/host_device.h"
 #include "core/matrix/matrix_tables.h"
 
 namespace ans::core {
@@ -33,5 +34,16 @@ struct MatrixJob {
   int32_t tail;
   int32_t matrix, rows;     // numbers: of its WarpMatrix, of the MatrixRows of its part
 };
+
+// A chunk to encode, and where its arrays begin among those of all.
+struct MatrixEncodeJob {
+  int64_t position, lines;  // in the order of lines
+  int64_t first_row;        // of its rows of symbols
+  int64_t first_symbol;     // of its raw values, as many as there are symbols at most
+  int32_t rows;             // number of the MatrixRows of its part
+};
+
+// A chunk has room for max_chunk_words() of its symbols, behind that of those before it: where it ends, in words. symbols: of all chunks up to this one.
+ANS_HD int64_t matrix_room_end(int64_t chunk, int64_t symbols) { return format::kStateWords * (chunk + 1) + 2 * symbols; }
 
 }  // namespace ans::core

@@ -132,6 +132,24 @@ class MatrixLanes {
   U32 average_[2], rest_, prediction_, reference_, before_[V::kDotColumns];
 };
 
+// Pushes rows, the last one first, in which the lanes below `width` count. A symbol is context << 8 | index.
+template <class V, class Words>
+ANS_INLINE void push_context_rows(const EncodeTable* tables, const uint32_t* symbols, int64_t rows, int width, typename V::U32& x, Words& words) {
+  using U32 = typename V::U32;
+  static_assert(sizeof(EncodeTable) % sizeof(uint32_t) == 0, "");
+  constexpr uint32_t kStride32 = sizeof(EncodeTable) / sizeof(uint32_t), kStride16 = sizeof(EncodeTable) / sizeof(uint16_t);
+  const typename Lanes32<V>::Encoder encoder(tables->packed, tables->reciprocal, tables->slot_of);
+  const auto on = V::first(width);
+  for (int64_t row = rows; row-- > 0;) {
+    const U32 symbol = V::load(symbols + row * format::kLanes), context = V::template shr<8>(symbol);
+    const U32 index = V::add(V::mul(context, V::set1(kStride32)), V::and_(symbol, V::set1(0xFF)));
+    const U32 slots = V::mul(context, V::set1(kStride16));
+    auto slot_at = [&](const U32& i) __attribute__((always_inline)) { return V::add(slots, i); };
+    if (width == format::kLanes) Lanes32<V>::template push_with<false>(encoder, x, index, on, words, slot_at);
+    else Lanes32<V>::template push_with<true>(encoder, x, index, on, words, slot_at);
+  }
+}
+
 // Advances the states; returns residual + 128, or 0 for an escape (BITSTREAM.md, section 4).
 template <class V>
 ANS_INLINE typename V::U32 pop_context(const ContextSlots& tables, typename V::U32& x, const typename V::U32& context) {

@@ -7,6 +7,7 @@
 #include "core/matrix/matrix_band.h"
 #include "core/matrix/matrix_jobs.h"
 #include "core/matrix/matrix_lanes.h"
+#include "core/matrix/placed_symbols.h"
 #include "core/warp_decoder.h"
 #include "core/warp_words.h"
 
@@ -141,6 +142,73 @@ ANS_INLINE Status decode_matrix_chunk(const WarpMatrix& m, const MatrixRows& row
     }
   }
   return tail.at_end() ? Status::kOk : Status::kTailStateMismatch;
+}
+
+// Of the tables of a stream, what warps look up of a symbol: symbol_entry() for every context and residual + 128.
+struct WarpPlaces {
+  const uint32_t* entry;  // [contexts][256]
+  int32_t raw_min;
+  int raw_bits;
+};
+
+// Finds the symbols of a chunk: context << 8 | index in rows of 32 (idle lanes have what the first one has), what each lane's symbols cost (mod 2^16), and the raw values of those
+// that are escaped, in order. Returns how many these are; -1 if one of them is none that the stream can tell. The same in all lanes.
+template <class W>
+ANS_INLINE int64_t find_chunk_symbols(const WarpMatrix& m, const MatrixRows& rows, const MatrixEncodeJob& job, const WarpPlaces& places, const MatrixScratch& scratch, uint32_t* symbols,
+                                      uint16_t* cost, uint16_t* raw) {
+  using V = VectorWarp<W>;
+  const ChunkShape shape{job.lines, rows.columns};
+  const int lane = int(W::lane());
+  const uint32_t below = V::lanes_below();
+  uint32_t own_cost = 0;
+  int64_t escapes = 0;
+  bool invalid = false;
+  MatrixLanes<V, LineReferences> lanes(rows, scratch.pairs);
+  for (int64_t b = 0; b < shape.bands(); ++b) {
+    const int width = shape.band_width(b);
+    const bool on = lane < width;
+    const WarpLine line = open_line<W>(m, job.position + b * format::kLanes + lane, on);
+    lanes.begin(line.start, line.rest, line.references);
+    for (int64_t j = 0; j < rows.columns; ++j, symbols += format::kLanes) {
+      const uint32_t context = lanes.context(j);
+      const uint32_t symbol = on ? uint32_t(line.references.value(line.symbols[j * m.own.column_step])) : 0;
+      const uint32_t place = V::min_signed(V::max_signed(symbol - lanes.base() + kResidualBias, 0), kPlacesPerContext - 1);
+      const uint32_t entry = places.entry[context * kPlacesPerContext + place];
+      const uint32_t coded = context << 8 | (entry & 0xFF), first = W::shuffle(coded, 0);
+      symbols[lane] = on ? coded : first;
+      own_cost += on ? entry >> 16 : 0;
+      const bool escaped = on && (entry & kEscapedMark) != 0;
+      if (const uint32_t all = W::ballot(escaped); all != 0) {
+        const uint32_t value = symbol - uint32_t(places.raw_min);
+        if (escaped) {
+          raw[escapes + count_bits(all & below)] = uint16_t(value);
+          invalid |= value >> places.raw_bits != 0;
+        }
+        escapes += count_bits(all);
+      }
+      lanes.learn(j, symbol);
+    }
+  }
+  cost[lane] = uint16_t(own_cost);
+  return W::ballot(invalid) != 0 ? -1 : escapes;
+}
+
+// Encodes the first `main` symbols of a chunk, of which so many are escaped, from these states [32] on, so that it ends at `end`; returns its words. They never take more than
+// max_chunk_words().
+template <class W>
+ANS_INLINE int encode_chunk_symbols(const PlacedSymbols& symbols, int64_t main, const uint16_t* raw, int64_t escapes, int raw_bits, const uint32_t* start, uint8_t* end) {
+  using V = VectorWarp<W>;
+  if (W::lane() == 0) (void)write_raw_values(raw, escapes, raw_bits, end);
+  uint32_t x = V::load(start);
+  uint8_t* next = end - 2 * raw_words(escapes, raw_bits);
+  for_rows_backwards(symbols.shape, main, [&](int64_t first, int64_t last, int width) {
+    push_context_rows<V>(symbols.tables, symbols.symbols + first * format::kLanes, last - first, width, x, next);
+  });
+  next -= 2 * format::kStateWords;
+  uint16_t* const state = reinterpret_cast<uint16_t*>(next) + 2 * W::lane();
+  state[0] = uint16_t(x);
+  state[1] = uint16_t(x >> 16);
+  return int((end - next) / 2);
 }
 
 }  // namespace ANS_TARGET
