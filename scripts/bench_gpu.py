@@ -190,6 +190,31 @@ def bench_model(report: Report, tensors: list[torch.Tensor], rounds: int) -> Non
         print(f"{name:34} {time * 1e3:9.3f} ms {numel / time / 1e9:9.1f} Gsym/s")
 
 
+def related(layers: int = 6, width: int = 384, tokens: int = 30000) -> list[torch.Tensor]:
+    """fp32 matrices on the CPU with what prediction lives of, in the shapes of a small encoder (22 million weights with the defaults): columns that depend on each other, lines like others."""
+    g = torch.Generator().manual_seed(3)
+    mixing = torch.eye(width) + 0.5 * torch.randn(width, width, generator=g) / width**0.5
+    lines = [tokens] + [4 * width] * 3 * layers
+    matrices = [(torch.randn(count, width, generator=g) * (0.5 + torch.rand(width, generator=g))) @ mixing for count in lines]
+    for matrix in matrices:
+        matrix[1::4] = 0.7 * (matrix[1::4] + matrix[::4][: len(matrix[1::4])])
+    return matrices
+
+
+def bench_predicted(report: Report, tensors: list[torch.Tensor], rounds: int) -> None:
+    """Files of the levels that predict: what loading them to the device takes, reading of headers and all; the kernel alone is among the kernels."""
+    numel = sum(t.numel() for t in tensors)
+    for level in ("default", "best"):
+        data = torch_ans.dumps({str(i): t for i, t in enumerate(tensors)}, bits=6, clip_sigmas=12.85, min_quantized_numel=1, level=level)
+        expected, loaded = torch_ans.loads(data), torch_ans.loads(data, device=DEVICE)
+        assert all(torch.equal(loaded[name].cpu(), expected[name]) for name in expected)
+        report.operator(f"loads, level {level}", numel, seconds(lambda: torch_ans.loads(data, device=DEVICE), rounds), file_bytes=len(data))
+        kernels = {name: time for name, time in kernel_seconds(lambda: torch_ans.loads(data, device=DEVICE)).items() if "DecodeMatrices" in name}
+        for name, time in kernels.items():
+            report.result["kernels"][f"{name[:140]}, level {level}"] = {"seconds": time, "kernel": "DecodeMatrices"}
+            print(f"  its kernels, level by level         {time * 1e3:9.3f} ms {numel / time / 1e9:9.1f} Gsym/s")
+
+
 def bench_peers(report: Report, symbols: torch.Tensor, pypi: Path | None, rounds: int) -> None:
     """The same symbols, by others; ratios of our planned decoding and of encode_stream to theirs."""
     numel = symbols.numel()
@@ -245,6 +270,7 @@ def main(arguments: list[str] | None = None) -> int:
     symbols = bench_operators(report, options.symbols, options.rounds)
     torch.cuda.empty_cache()
     bench_model(report, file_tensors(options.weights) if options.weights else model(), options.rounds)
+    bench_predicted(report, related(), options.rounds)
     bench_peers(report, symbols[: 1 << 26].clone(), options.pypi, options.rounds)
     if options.json:
         options.json.write_text(json.dumps(report.result, indent=1) + "\n")

@@ -81,7 +81,7 @@ count "tests/gpu" "$good" "$bad"
 
 # ---- compute-sanitizer on a reduced set: encoding, decoding, damage, counting, quantizing ----
 sanitizer=$(command -v compute-sanitizer || ls "${CUDA_HOME:-/usr/local/cuda}/bin/compute-sanitizer" 2>/dev/null)
-subset="cuda and (test_encoding_streams or test_decoding or test_quantizing or test_counting or test_damaged_streams or test_a_plan)"
+subset="cuda and (test_streams_are or test_streams_that_refer or test_encoding_streams or test_decoding or test_quantizing or test_counting or test_damaged_streams or test_a_plan)"
 for tool in memcheck racecheck synccheck; do
   if [ -z "$sanitizer" ]; then
     echo "there is no compute-sanitizer"
@@ -89,13 +89,13 @@ for tool in memcheck racecheck synccheck; do
   else
     # Without torch's caching of memory every tensor has its own bounds. Calls of the runtime that fail are torch's own probing.
     check "compute-sanitizer $tool" timeout 80 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 "$sanitizer" --tool $tool --error-exitcode 9 \
-      $([ $tool != memcheck ] || echo --report-api-errors no) --target-processes application-only "$python" -m pytest -q -x -p no:cacheprovider tests/gpu/test_gpu_operators.py tests/gpu/test_gpu_errors.py -k "$subset"
+      $([ $tool != memcheck ] || echo --report-api-errors no) --target-processes application-only "$python" -m pytest -q -x -p no:cacheprovider tests/gpu/test_gpu_operators.py tests/gpu/test_gpu_errors.py tests/gpu/test_gpu_matrices.py -k "$subset"
   fi
 done
 
 # ---- benchmark ----
 rm -f build/gpu_bench.json
-if timeout 90 "$python" scripts/bench_gpu.py --json build/gpu_bench.json "$@"; then count benchmark 1 0; else count benchmark 0 1; fi
+if timeout 150 "$python" scripts/bench_gpu.py --json build/gpu_bench.json "$@"; then count benchmark 1 0; else count benchmark 0 1; fi
 "$python" - "$json" $passed $failed <<'PYTHON'
 import json, os, sys
 bench = json.load(open("build/gpu_bench.json")) if os.path.exists("build/gpu_bench.json") else {}

@@ -104,7 +104,9 @@ def test_the_gpu_benchmark_measures_what_it_checks(tmp_path: Path, capsys: pytes
     report = bench_gpu.Report()
     symbols = bench_gpu.bench_operators(report, 1 << 15, 1)
     bench_gpu.bench_model(report, [torch.randn(30, 64).bfloat16(), torch.randn(9, 96).bfloat16()], 1)
+    bench_gpu.bench_predicted(report, bench_gpu.related(1, 48, 600), 1)
     bench_gpu.bench_peers(report, symbols, None, 1)
+    assert report.result["operators"]["loads, level best"]["file_bytes"] <= report.result["operators"]["loads, level default"]["file_bytes"]
     assert "decode, planned" in report.result["operators"] and report.result["model"]["tensors"] == 2
     assert "not measured" in report.result["peers"]["PyPI torch-ans"]
     assert [k["kernel"] for k in report.result["kernels"].values()] == ["DecodeRows<SymbolSink"]

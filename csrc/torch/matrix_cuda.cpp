@@ -2,6 +2,7 @@
 #include "torch/module.h"  // first: Python.h wants to precede the standard headers
 
 #include <algorithm>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "torch/cuda_support.h"
 #include "torch/matrix_cuda.h"
 #include "torch/matrix_upload_cuda.h"
+#include "torch/parallel.h"
 
 namespace ans::ops {
 namespace {
@@ -27,38 +29,58 @@ struct OpenedMatrix {
   int64_t levels() const { return int64_t(parts->order.level_begin.size()) - 1; }
 };
 
-OpenedMatrix open_matrix(const char* op, const MatrixSource& source, const Tensor& like, cudaStream_t stream) {
-  const bool is_there = !source.stream.is_cpu() || on_gpu(source.stream);
-  if (is_there) check_same_device(op, like, source.stream, "a stream");
-  OpenedMatrix m{nullptr, nullptr, {}, source.stream};
-  std::vector<uint8_t> fetched;
-  if (is_there) fetched = fetch_now(op, source.stream, stream);
-  const uint8_t* const host = is_there ? fetched.data() : static_cast<const uint8_t*>(source.stream.const_data_ptr());
-  m.parts = std::make_unique<MatrixStream>(op, source.which, host, source.stream.numel(), source.numel, source.type, source.predictors, source.reference() != nullptr);
-  m.tables = std::make_unique<core::MatrixTables>(m.parts->model, source.type);
-  m.contexts = core::make_context_decode_tables(m.parts->model);
-  if (!is_there) {
-    m.bytes = device_bytes(like, source.stream.numel());
-    check_cuda(op, cudaMemcpyAsync(m.bytes.mutable_data_ptr(), source.stream.const_data_ptr(), size_t(source.stream.numel()), cudaMemcpyHostToDevice, stream));
+// Several at a time: a header holds the coefficients of its predictors, and tables are made from it.
+std::vector<OpenedMatrix> open_matrices(const char* op, const std::vector<MatrixSource>& sources, const Tensor& like, cudaStream_t stream) {
+  std::vector<OpenedMatrix> opened;
+  std::vector<std::vector<uint8_t>> fetched(sources.size());
+  auto is_there = [](const MatrixSource& source) { return !source.stream.is_cpu() || on_gpu(source.stream); };
+  for (size_t i = 0; i < sources.size(); ++i) {
+    opened.push_back({nullptr, nullptr, {}, sources[i].stream});
+    if (!is_there(sources[i])) continue;
+    check_same_device(op, like, sources[i].stream, "a stream");
+    fetched[i] = fetch_now(op, sources[i].stream, stream);
   }
-  return m;
+  std::vector<std::exception_ptr> errors(sources.size());
+  (void)parallel_ranges(int64_t(sources.size()), 1, [&](int64_t begin, int64_t end) {
+    for (size_t i = size_t(begin); i < size_t(end); ++i) {
+      try {
+        const MatrixSource& source = sources[i];
+        const uint8_t* const host = is_there(source) ? fetched[i].data() : static_cast<const uint8_t*>(source.stream.const_data_ptr());
+        OpenedMatrix& m = opened[i];
+        m.parts = std::make_unique<MatrixStream>(op, source.which, host, source.stream.numel(), source.numel, source.type, source.predictors, source.reference() != nullptr);
+        m.tables = std::make_unique<core::MatrixTables>(m.parts->model, source.type);
+        m.contexts = core::make_context_decode_tables(m.parts->model);
+      } catch (...) {
+        errors[i] = std::current_exception();
+      }
+    }
+    return core::Status::kOk;
+  });
+  for (const std::exception_ptr& error : errors)
+    if (error != nullptr) std::rethrow_exception(error);
+  for (size_t i = 0; i < sources.size(); ++i) {
+    if (is_there(sources[i])) continue;
+    const Tensor& host = sources[i].stream;
+    opened[i].bytes = device_bytes(like, host.numel());
+    check_cuda(op, cudaMemcpyAsync(opened[i].bytes.mutable_data_ptr(), host.const_data_ptr(), size_t(host.numel()), cudaMemcpyHostToDevice, stream));
+  }
+  return opened;
 }
 
 }  // namespace
 
 void decode_matrices(const char* op, const std::vector<MatrixSource>& sources, const Tensor& like, cudaStream_t stream) {
-  std::vector<OpenedMatrix> opened;
+  std::vector<OpenedMatrix> opened = open_matrices(op, sources, like, stream);
   std::vector<PlacedMatrix> placed;
   std::vector<PlacedArray<uint32_t>> steps;
   std::vector<PlacedArray<uint8_t>> dividers;
   PlacedCoefficients coefficients;
   Upload arrays, launch_arrays;
   int64_t levels = 0, max_pairs = 0;
-  for (const MatrixSource& source : sources) {
-    opened.push_back(open_matrix(op, source, like, stream));
-    OpenedMatrix& m = opened.back();
-    if (source.reference_source >= 0 && m.parts->model.has_given_reference) {
-      const OpenedMatrix& other = opened[size_t(source.reference_source)];
+  for (size_t i = 0; i < sources.size(); ++i) {
+    OpenedMatrix& m = opened[i];
+    if (sources[i].reference_source >= 0 && m.parts->model.has_given_reference) {
+      const OpenedMatrix& other = opened[size_t(sources[i].reference_source)];
       m.first_level = other.first_level + other.levels();
     }
     levels = std::max(levels, m.first_level + m.levels());
