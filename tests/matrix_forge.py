@@ -93,6 +93,8 @@ def header(
     if given_factor:
         w.bits(0, 1)
     w.bits(bool(factor), 1)
+    if factor:
+        w.bits(0, 1)
     data = b"\x04" + w.to_bytes(padding) + b"".join(own)
     for p in parts:
         data += (p.scale or scale(0, constant(0))) + p.mean

@@ -127,6 +127,7 @@ class Header:
     given_transposed: bool = False
     given_factor: list[int] | None = None
     factor: list[int] | None = None
+    alternating: bool = False
     reference: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -175,6 +176,7 @@ def read_header(data: bytes, position: int, numel: int, symbol_type: str, given:
     if has_given:
         h.given_transposed = reader.bits(1) == 1
     has_references = reader.bits(1) == 1
+    h.alternating = has_references and reader.bits(1) == 1
     position = reader.end()
     check(given_count == len(given) and has_given <= has_matrix, "ReferenceMissing")
     predictors = list(given)
@@ -308,7 +310,7 @@ class Line:
             self.rest -= h.given_factor[number]
         if number in h.reference and h.factor is not None:
             other = symbols[h.reference[number]]
-            self.z = [z + h.factor[number] * other[j] for j, z in enumerate(self.z)]
+            self.z = [z + (-h.factor[number] if h.alternating and j % 2 else h.factor[number]) * other[j] for j, z in enumerate(self.z)]
             self.rest -= h.factor[number]
         self.symbols: list[int] = []
         self.d: list[int] = []

@@ -125,7 +125,7 @@ Tensor reference_gain_cpu(const Tensor& symbols, int64_t columns, bool transpose
   core::ReferenceOptions options;
   options.nearest = false;
   Tensor bits = torch::stable::new_empty(symbols, {}, ScalarType::Double);
-  *bits.mutable_data_ptr<double>() = core::fit_references(coder, in_threads, {&own, &given, &part}, options).gain_bits;
+  *bits.mutable_data_ptr<double>() = core::fit_references(coder, in_threads, {&own, nullptr, &given, &part}, options).gain_bits;
   return bits;
 }
 

@@ -54,7 +54,7 @@ class PlacedMatrix {
     m.own = memory_of(model_.transposed, own);
     if (model_.has_given_reference) m.given = memory_of(model_.given_transposed, const_cast<uint8_t*>(given));  // only read
     m.order = order_.in(upload), m.start = start_.in(upload), m.given_factor = given_factor_.in(upload), m.factor = factor_.in(upload), m.reference = reference_.in(upload);
-    m.raw_min = model_.raw_min, m.raw_bits = model_.raw_bits, m.is_signed = is_signed;
+    m.raw_min = model_.raw_min, m.raw_bits = model_.raw_bits, m.is_signed = is_signed, m.alternating = model_.alternating;
     return m;
   }
   void append_rows(const Upload& upload, std::vector<core::MatrixRows>* all) const {

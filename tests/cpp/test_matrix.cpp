@@ -81,6 +81,7 @@ Example make_example(std::mt19937& rng, int trial) {
     for (int64_t i = 0; i < m.numel(); ++i) e.given.push_back(uint8_t(rng()));
   }
   if (below(2)) {
+    m.alternating = trial % 3 == 1;
     m.reference.assign(size_t(m.lines), -1);
     for (int64_t i = 0; i < m.lines; ++i) {  // each refers to one that comes later, so there is no cycle
       m.factor.push_back(i + 1 < m.lines && below(2) ? within(-core::kMaxFactor, core::kMaxFactor) : 0);

@@ -107,21 +107,48 @@ class Fit {
     if (model_.parts.size() > 1) model_.part = part_;
   }
 
+  // Of another matrix, what the predictors of each part leave.
+  std::vector<Residuals> residuals_under_parts(const LineSet& set) const {
+    std::vector<Residuals> left;
+    for (const MatrixPart& part : model_.parts) {
+      left.push_back(residuals_of(coder_, parallel_, set, part.predictor));
+      if (options_.means) take_means(parallel_, &left.back());
+    }
+    return left;
+  }
+
+  // The symbols with other signs in odd columns, as far as the symbol type has them.
+  std::vector<uint8_t> alternated() const {
+    std::vector<uint8_t> symbols(set_.symbols, set_.symbols + model_.numel());
+    for (int64_t i = 0; i < model_.numel(); ++i)
+      if (i % set_.columns % 2 == 1) symbols[size_t(i)] = uint8_t(std::max(format::symbol_min(set_.type), std::min(format::symbol_max(set_.type), -set_.value(i))));
+    return symbols;
+  }
+
   void choose_references() {
     if (in_.given == nullptr && !options_.nearest) return;
     std::vector<Residuals> given;
     if (in_.given != nullptr) {
       LineSet other = set_;
       other.symbols = in_.given;
-      for (const MatrixPart& part : model_.parts) {
-        given.push_back(residuals_of(coder_, parallel_, other, part.predictor));
-        if (options_.means) take_means(parallel_, &given.back());
-      }
+      given = residuals_under_parts(other);
     }
     ReferenceOptions how;
     how.nearest = options_.nearest;
     how.depth = options_.depth;
-    References found = fit_references(coder_, parallel_, {&residuals_, in_.given != nullptr ? &given : nullptr, &part_}, how);
+    const std::vector<Residuals>* const other = in_.given != nullptr ? &given : nullptr;
+    References found = fit_references(coder_, parallel_, {&residuals_, nullptr, other, &part_}, how);
+    // Sines and cosines are each other with alternating signs. Such matrices are small.
+    constexpr int64_t kAlternatingSymbols = int64_t{1} << 18;
+    if (how.nearest && model_.numel() <= kAlternatingSymbols) {
+      const std::vector<uint8_t> flipped = alternated();
+      LineSet set = set_;
+      set.symbols = flipped.data();
+      const std::vector<Residuals> seen = residuals_under_parts(set);
+      References alternating = fit_references(coder_, parallel_, {&residuals_, &seen, other, &part_}, how);
+      model_.alternating = alternating.gain_bits > found.gain_bits;
+      if (model_.alternating) found = std::move(alternating);
+    }
     auto any = [](const std::vector<int32_t>& v) { return std::any_of(v.begin(), v.end(), [](int32_t x) { return x != 0; }); };
     if (any(found.given_factor)) {
       model_.has_given_reference = true;
@@ -262,6 +289,26 @@ class Fit {
     return counts;
   }
 
+  // Where the averages of lines start if each is told, in steps of half an octave: at what they will be on average.
+  std::vector<int32_t> line_starts() const {
+    constexpr int32_t kStep = 4;
+    const Residuals left = predicted_residuals();
+    MatrixModel now = model_;
+    open_classes(&now);
+    const MatrixTables tables(now, set_.type);
+    std::vector<int32_t> starts(size_t(set_.lines), 0);
+    parallel_(set_.lines, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const uint32_t* const inverse = tables.rows(part_[size_t(i)]).inverse;
+        int64_t sum = 0;
+        for (int64_t j = 0; j < set_.columns; ++j) sum += std::min<int64_t>(int64_t(std::abs(left.line(i)[j])) * inverse[j] >> 3, kMaxAverage);
+        const double average = double(std::max<int64_t>(sum / set_.columns, kMinAverage)) / double(1 << kAverageBits);
+        starts[size_t(i)] = std::max(kMinStart, std::min(kMaxStart, kStep * int32_t(std::lround(8 / kStep * std::log2(average)))));
+      }
+    });
+    return starts;
+  }
+
   uint64_t bits_of(MatrixModel* m, int64_t stride) const {
     open_classes(m);
     return fit_classes(count_places(*m, stride), m);
@@ -272,7 +319,7 @@ class Fit {
     MatrixModel best;
     uint64_t best_bits = 0;
     auto consider = [&](MatrixModel m) {
-      const uint64_t bits = bits_of(&m, stride) * uint64_t(stride);
+      const uint64_t bits = bits_of(&m, stride) * uint64_t(stride) + 8 * uint64_t(m.line_start.empty() ? 0 : write_array(m.line_start.data(), m.lines).size());
       if (!best.classes.empty() && bits >= best_bits) return;
       best = std::move(m);
       best_bits = bits;
@@ -284,6 +331,9 @@ class Fit {
       std::copy(c.adaptation, c.adaptation + 2, m.adaptation);
       consider(std::move(m));
     }
+    MatrixModel started = best;
+    started.line_start = line_starts();
+    consider(std::move(started));
     MatrixModel finer = best;
     finer.class_shift = 1;
     consider(std::move(finer));

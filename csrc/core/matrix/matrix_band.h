@@ -20,6 +20,7 @@ struct MatrixLines {
   const int32_t* given_factor;
   const int32_t* factor;    // or null
   const int32_t* reference;
+  bool alternating;         // of `factor`
 
   int64_t line_at(int64_t position) const;
   uint8_t* line(int64_t i) const;
@@ -53,7 +54,7 @@ class MatrixBand {
   const uint8_t* copy_of(const uint8_t* bytes, int64_t size, int64_t slack);
 
  private:
-  void add_reference(const MatrixLines& lines, const uint8_t* line, int32_t factor, int lane);
+  void add_reference(const MatrixLines& lines, const uint8_t* line, int32_t factor, int32_t odd_factor, int lane);
 
   int64_t columns_, position_ = 0;
   int width_ = 0;

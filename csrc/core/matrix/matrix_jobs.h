@@ -23,7 +23,7 @@ struct WarpMatrix {
   ContextSlots tables;
   int32_t raw_min;
   int raw_bits;
-  bool is_signed;
+  bool is_signed, alternating;
 };
 
 // A chunk whose entry has passed check_chunk().

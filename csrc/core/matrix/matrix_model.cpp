@@ -111,6 +111,7 @@ std::vector<uint8_t> write_matrix_model(const MatrixModel& m) {
   head.put(m.has_given_reference, 1);
   if (m.has_given_reference) head.put(m.given_transposed, 1);
   head.put(!m.factor.empty(), 1);
+  if (!m.factor.empty()) head.put(m.alternating, 1);
   std::vector<uint8_t> bytes = head.bytes();
 
   auto array = [&](const std::vector<int32_t>& values) { append(&bytes, write_array(values.data(), int64_t(values.size()))); };
@@ -195,6 +196,7 @@ Status read_head(const uint8_t* data, int64_t size, int64_t numel, format::Symbo
   m->has_given_reference = in.get(1) != 0;
   if (m->has_given_reference) m->given_transposed = in.get(1) != 0;
   head->has_references = in.get(1) != 0;
+  if (head->has_references) m->alternating = in.get(1) != 0;
   head->bytes = in.align();
   return in.status();
 }

@@ -62,6 +62,7 @@ struct MatrixModel {
   std::vector<int32_t> given_factor;  // [lines] or empty
   std::vector<int32_t> factor;        // [lines] or empty; 0: no reference
   std::vector<int32_t> reference;     // [lines] or empty
+  bool alternating = false;           // `factor` counts negative in odd columns
 
   int64_t numel() const { return lines * columns; }
   int part_of(int64_t line) const { return part.empty() ? 0 : int(part[size_t(line)]); }

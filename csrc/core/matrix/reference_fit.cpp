@@ -27,20 +27,25 @@ class LineVectors {
     parallel(lines_, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const size_t part = size_t((*input.part)[size_t(i)]);
-        const Residuals& residuals = (*input.own)[part];
+        const int64_t columns = (*input.own)[part].columns;
         const std::vector<double>& weight = weights[part];
-        const int16_t* e = residuals.line(i);
-        double square = 0;
-        for (int64_t j = 0; j < residuals.columns; ++j) square += double(e[j]) * e[j] * weight[size_t(j)];
-        const double scale = square > 0 ? kLength / std::sqrt(square) : 0;
-        for (int64_t p = 0; p < pairs_; ++p) {
+        auto for_pairs = [&](const int16_t* e, const auto& put) {
+          double square = 0;
+          for (int64_t j = 0; j < columns; ++j) square += double(e[j]) * e[j] * weight[size_t(j)];
+          const double scale = square > 0 ? kLength / std::sqrt(square) : 0;
           auto value = [&](int64_t j) -> int32_t {
-            if (j >= residuals.columns) return 0;
+            if (j >= columns) return 0;
             return int32_t(std::max(-32767.0, std::min(32767.0, std::nearbyint(e[j] * std::sqrt(weight[size_t(j)]) * scale))));
           };
-          const uint32_t pair = uint32_t(uint16_t(value(2 * p))) | uint32_t(uint16_t(value(2 * p + 1))) << 16;
-          rows_[size_t(i * pairs_ + p)] = pair;
-          lanes_[size_t((i / format::kLanes * pairs_ + p) * format::kLanes + i % format::kLanes)] = pair;
+          for (int64_t p = 0; p < pairs_; ++p) put(p, uint32_t(uint16_t(value(2 * p))) | uint32_t(uint16_t(value(2 * p + 1))) << 16);
+        };
+        auto row = [&](int64_t p, uint32_t pair) { rows_[size_t(i * pairs_ + p)] = pair; };
+        auto lane = [&](int64_t p, uint32_t pair) { lanes_[size_t((i / format::kLanes * pairs_ + p) * format::kLanes + i % format::kLanes)] = pair; };
+        if (input.seen == nullptr) {
+          for_pairs((*input.own)[part].line(i), [&](int64_t p, uint32_t pair) { row(p, pair), lane(p, pair); });
+        } else {
+          for_pairs((*input.own)[part].line(i), row);
+          for_pairs((*input.seen)[part].line(i), lane);
         }
       }
     });
@@ -169,7 +174,7 @@ References fit_references(const MatrixCoder& coder, const Parallel& parallel, co
       const size_t part = size_t((*input.part)[size_t(i)]);
       const Residuals& r = (*input.own)[part];
       const std::vector<double>& weight = weights[part];
-      const int16_t *x = r.line(i), *g = input.given == nullptr ? nullptr : (*input.given)[part].line(i), *n = nearest < 0 ? nullptr : r.line(nearest);
+      const int16_t *x = r.line(i), *g = input.given == nullptr ? nullptr : (*input.given)[part].line(i), *n = nearest < 0 ? nullptr : (input.seen == nullptr ? r : (*input.seen)[part]).line(nearest);
       Products s;
       for (int64_t j = 0; j < columns; ++j) {
         const double w = weight[size_t(j)], xj = x[j], gj = g == nullptr ? 0 : g[j], nj = n == nullptr ? 0 : n[j];

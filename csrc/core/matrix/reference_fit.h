@@ -25,6 +25,7 @@ struct ReferenceOptions {
 // What is left of every matrix under the predictors of this one's parts: the residuals of a line, and those of its references under the same predictor. Means are taken off.
 struct ReferenceInput {
   const std::vector<Residuals>* own;    // [predictors]
+  const std::vector<Residuals>* seen;   // as other lines of this matrix see them; null: the same
   const std::vector<Residuals>* given;  // [predictors] of the other matrix, or null
   const std::vector<int32_t>* part;     // [lines]: which predictor
 };

@@ -31,14 +31,14 @@ ANS_INLINE MatrixScratch matrix_scratch(uint8_t* memory) {
 struct LineReferences {
   const uint8_t *given, *own;
   int64_t given_step, own_step;
-  int32_t given_factor, own_factor;
+  int32_t given_factor, own_factor, own_odd_factor;
   bool is_signed, any;  // any: of the warp's lanes
 
   ANS_INLINE bool none() const { return !any; }
   ANS_INLINE uint32_t at(int64_t j) const {
     int32_t sum = 0;
     if (given_factor != 0) sum += given_factor * value(given[j * given_step]);
-    if (own_factor != 0) sum += own_factor * value(own[j * own_step]);
+    if (own_factor != 0) sum += (j % 2 == 0 ? own_factor : own_odd_factor) * value(own[j * own_step]);
     return uint32_t(sum);
   }
   ANS_INLINE int32_t value(uint8_t symbol) const { return is_signed ? int32_t(int8_t(symbol)) : int32_t(symbol); }
@@ -52,7 +52,7 @@ struct WarpLine {
 };
 template <class W>
 ANS_INLINE WarpLine open_line(const WarpMatrix& m, int64_t position, bool is_there) {
-  WarpLine line{m.own.symbols, 1u << kAverageBits, uint32_t(kFactorOne), {m.given.symbols, m.own.symbols, m.given.column_step, m.own.column_step, 0, 0, m.is_signed, false}};
+  WarpLine line{m.own.symbols, 1u << kAverageBits, uint32_t(kFactorOne), {m.given.symbols, m.own.symbols, m.given.column_step, m.own.column_step, 0, 0, 0, m.is_signed, false}};
   if (is_there) {
     const int64_t i = m.order == nullptr ? position : m.order[position];
     line.symbols += i * m.own.line_step;
@@ -64,6 +64,7 @@ ANS_INLINE WarpLine open_line(const WarpMatrix& m, int64_t position, bool is_the
     }
     if (m.factor != nullptr && m.factor[i] != 0) {
       r.own_factor = m.factor[i];
+      r.own_odd_factor = m.alternating ? -r.own_factor : r.own_factor;
       r.own += m.reference[i] * m.own.line_step;
     }
     line.rest = uint32_t(kFactorOne - r.given_factor - r.own_factor);
