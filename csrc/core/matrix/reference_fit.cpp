@@ -142,13 +142,16 @@ int32_t rounded_factor(double v) { return int32_t(std::lround(std::max(-double(k
 
 }  // namespace
 
-std::vector<double> column_weights(const Residuals& r) {
+std::vector<double> column_weights(const Residuals& r, const std::vector<int32_t>& part, int32_t number) {
   std::vector<double> square(size_t(r.columns), 0), weight;
+  int64_t lines = 0;
   for (int64_t i = 0; i < r.lines; ++i) {
+    if (part[size_t(i)] != number) continue;
+    ++lines;
     const int16_t* e = r.line(i);
     for (int64_t j = 0; j < r.columns; ++j) square[size_t(j)] += double(e[j]) * e[j];
   }
-  for (double s : square) weight.push_back(1 / (s / double(r.lines) + kRounding));
+  for (double s : square) weight.push_back(1 / (s / double(std::max<int64_t>(1, lines)) + kRounding));
   return weight;
 }
 
@@ -159,7 +162,7 @@ References fit_references(const MatrixCoder& coder, const Parallel& parallel, co
   result.factor.assign(size_t(lines), 0);
   result.reference.assign(size_t(lines), -1);
   std::vector<std::vector<double>> weights;
-  for (const Residuals& r : *input.own) weights.push_back(column_weights(r));
+  for (size_t k = 0; k < input.own->size(); ++k) weights.push_back(column_weights((*input.own)[k], *input.part, int32_t(k)));
   const double name_bits = std::ceil(std::log2(double(std::max<int64_t>(lines, 2))));
   Forest forest(lines, options.depth);
   // Lines of different parts are compared by what is left of each under its own predictor: that is nearly the same, and one search does.

@@ -9,8 +9,8 @@
 
 namespace ans::core {
 
-// Of every column, 1 / (variance + a little), by which squares of residuals are weighted.
-std::vector<double> column_weights(const Residuals& residuals);
+// Of every column, 1 / (variance + a little) in the lines of a part, by which squares of residuals are weighted.
+std::vector<double> column_weights(const Residuals& residuals, const std::vector<int32_t>& part, int32_t number);
 
 struct References {
   std::vector<int32_t> given_factor, factor, reference;  // as MatrixModel has them; factors are all 0 where it does not pay
