@@ -32,7 +32,7 @@ def split(data: bytes) -> tuple[bytes, bytes]:
 def seal(index: bytes, payload: bytes, **lies: int | bytes) -> bytes:
     """A file around an index (as it is to lie in the file) with a right header checksum, and whatever else the caller wants to be
     wrong: magic, version, coding, reserved, packed_bytes, unpacked_bytes, payload_bytes."""
-    fields = dict(magic=b"\x89ANS", version=3, coding=0, reserved=0, packed_bytes=len(index), unpacked_bytes=len(index))
+    fields = dict(magic=b"\x89ANS", version=4, coding=0, reserved=0, packed_bytes=len(index), unpacked_bytes=len(index))
     header = _FIELDS.pack(*(fields | dict(payload_bytes=len(payload)) | lies).values())
     return header + struct.pack("<Q", xxhash.xxh3_64_intdigest(header + index)) + index + payload
 

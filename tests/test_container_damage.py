@@ -112,7 +112,7 @@ MANY_NAMES = b"n" * 65533 + b"".join(b"\xff%c%c" % divmod(i, 100) for i in range
 LIES = {
     "HeaderTruncated": [b"", seal(b"", b"")[:31]],
     "BadMagic": [seal(EMPTY, b"", magic=b"PK\3\4")],
-    "UnsupportedVersion": [seal(EMPTY, b"", version=2), seal(EMPTY, b"", version=4)],
+    "UnsupportedVersion": [seal(EMPTY, b"", version=3), seal(EMPTY, b"", version=5)],
     "UnknownIndexCoding": [seal(EMPTY, b"", coding=2)],
     "ReservedNotZero": [seal(EMPTY, b"", reserved=256)],
     "IndexSizeOutOfRange": [
