@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
 import random
 from collections.abc import Iterator
 
@@ -15,7 +16,7 @@ from reference_codec import Corrupted
 from torch import Tensor
 
 import torch_ans
-from torch_ans import batches, errors, ops, prediction
+from torch_ans import batches, errors, ops, predicted, prediction
 from torch_ans.entries import Kind
 
 TYPES = {torch.int8: "i8", torch.uint8: "u8"}
@@ -291,3 +292,14 @@ def test_sources_of_files_are_closed() -> None:
     data = torch_ans.dumps(network(), bits=5, min_quantized_numel=1000, level="default")
     with torch_ans.open(io.BytesIO(data)) as file:
         assert file.get_tensor("conv").shape == (32, 16, 3, 3)
+
+
+def test_a_rank_that_predicts_alone_uses_all_cores() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with predicted.all_cores():
+            assert torch.get_num_threads() == len(os.sched_getaffinity(0))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)

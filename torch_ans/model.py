@@ -8,6 +8,7 @@ with torch_ans.open("model.ans") as file:
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
@@ -141,7 +142,8 @@ def compress(
             return None
         entries, parts = pipeline.assemble(specs, pieces, options.chunk_symbols)
         if effort is not None:
-            entries, parts = predicted.predict(entries, parts, effort, options.chunk_symbols, progress)
+            with predicted.all_cores() if exchange.world_size > 1 else contextlib.nullcontext():
+                entries, parts = predicted.predict(entries, parts, effort, options.chunk_symbols, progress)
         return CompressedModel(Index(tuple(entries), flat.structure, dict(metadata or {})), parts)
 
     return pipeline.agreed(exchange, finish)

@@ -5,8 +5,10 @@ Such an entry refers to what its stream needs: first to the entry whose stream c
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,6 +22,17 @@ from .prediction import Effort, Matrix
 from .streams import Model
 
 Progress = Callable[[str, int], None]
+
+
+@contextlib.contextmanager
+def all_cores() -> Iterator[None]:
+    """Every core that this process may use, while the other ranks of a job wait: torchrun gives each rank one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(before, len(os.sched_getaffinity(0))))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def has_symbols(entry: Entry) -> bool:

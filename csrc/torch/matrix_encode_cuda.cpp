@@ -16,19 +16,6 @@
 namespace ans::ops {
 namespace {
 
-// symbol_entry() of every context and residual + 128.
-std::vector<uint32_t> entries_by_residual(const core::ContextEncodeTables& contexts) {
-  std::vector<uint32_t> entries;
-  for (int c = 0; c < contexts.contexts; ++c) {
-    const core::EncodeTable& table = contexts.table[size_t(c)];
-    for (uint32_t place = 0; place < core::kPlacesPerContext; ++place) {
-      const int index = contexts.index_of[size_t(c) * core::kPlacesPerContext + place];
-      entries.push_back(uint32_t(index) | (index == table.escape_index ? core::kEscapedMark : 0) | uint32_t(table.cost[index]) << 16);
-    }
-  }
-  return entries;
-}
-
 Tensor encode_matrix_cuda(const Tensor& symbols, const Tensor& header, std::vector<Tensor> predictors, std::optional<Tensor> reference) {
   constexpr const char* kOp = "encode_matrix";
   const OnDevice here(symbols);
@@ -41,7 +28,7 @@ Tensor encode_matrix_cuda(const Tensor& symbols, const Tensor& header, std::vect
   Upload arrays;
   PlacedCoefficients coefficients;
   const PlacedMatrix placed(model, head.order, tables, &coefficients, &arrays);
-  const auto entries_of = place(&arrays, entries_by_residual(contexts));
+  const auto entries_of = place(&arrays, contexts.entries());
   const auto encode_tables = place(&arrays, contexts.table.get(), size_t(contexts.contexts));
   const auto logs = place(&arrays, core::mantissa_logs().data(), core::mantissa_logs().size());
   const int64_t chunks = head.order.chunks();

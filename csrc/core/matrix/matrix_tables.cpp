@@ -113,6 +113,16 @@ ContextDecodeTables make_context_decode_tables(const MatrixModel& m) {
   return t;
 }
 
+std::vector<uint32_t> ContextEncodeTables::entries() const {
+  std::vector<uint32_t> result;
+  for (size_t i = 0; i < size_t(contexts) * 256; ++i) {
+    const EncodeTable& t = table[i / 256];
+    const int index = index_of[i];
+    result.push_back(uint32_t(index) | (index == t.escape_index ? kEscapedMark : 0) | uint32_t(t.cost[index]) << 16);
+  }
+  return result;
+}
+
 ContextEncodeTables make_context_encode_tables(const MatrixModel& m, format::SymbolType type) {
   ContextEncodeTables t;
   t.contexts = m.contexts();

@@ -57,6 +57,9 @@ struct ContextEncodeTables {
   std::unique_ptr<EncodeTable[]> table;
   std::vector<uint8_t> index_of;  // [contexts][256], by residual + 128; 0 and 255 are escaped
   int contexts = 0;
+
+  // What symbol_entry() says, by context and residual + 128: [contexts][256].
+  std::vector<uint32_t> entries() const;
 };
 
 constexpr int kResidualBias = 128;

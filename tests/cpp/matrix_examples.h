@@ -1,0 +1,142 @@
+// Random matrices under random models, for the tests of every backend.
+#pragma once
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "core/matrix/matrix_encoder.h"
+#include "cpu/backends.h"
+
+namespace ans::testing {
+
+using core::MatrixModel;
+using core::Status;
+using format::SymbolType;
+
+struct Example {
+  SymbolType type;
+  MatrixModel model;
+  std::vector<uint8_t> symbols, given;
+};
+
+// A matrix with something of everything that a model can say about it. What the model says need not be true: it must be coded all the same.
+inline Example make_example(std::mt19937& rng, int trial) {
+  Example e;
+  auto below = [&](int n) { return int(rng() % unsigned(n)); };
+  auto within = [&](int low, int high) { return low + below(high - low + 1); };
+  e.type = trial % 5 == 4 ? SymbolType::kU8 : SymbolType::kI8;
+  MatrixModel& m = e.model;
+  m.columns = 8 + below(trial % 7 == 0 ? 200 : 40);
+  m.lines = 1 + below(trial % 7 == 1 ? 300 : 90);
+  m.transposed = below(2) != 0;
+  m.chunk_lines = 1 + below(int(m.lines));
+  m.buckets = 64 << below(3);
+  m.raw_bits = 8;
+  m.raw_min = format::symbol_min(e.type);
+  auto fill = [&](std::vector<int32_t>* values, int64_t count, int low, int high) {
+    const bool same = below(4) == 0;
+    for (int64_t i = 0; i < count; ++i) values->push_back(same && i > 0 ? values->back() : within(low, high));
+  };
+  if (below(2)) fill(&m.line_start, m.lines, core::kMinStart, core::kMaxStart);
+  for (core::Adaptation& a : m.adaptation)
+    if (below(2)) a = {1 + below(15), 1 + below(16)};
+  m.class_shift = below(4);
+  m.class_origin = within(-48, 40);
+  m.classes.resize(size_t(1 + below(20)));
+  for (core::ClassShape& c : m.classes) c = {within(-6, 6), below(core::kShapes)};
+  auto predictor = [&] {
+    auto p = std::make_shared<core::Predictor>();
+    std::vector<int64_t> periods;
+    for (int64_t d = 2; d <= m.columns; ++d)
+      if (m.columns % d == 0) periods.push_back(d);
+    p->stationary = below(3) == 0;
+    p->period = below(3) != 0 ? m.columns : periods[size_t(below(int(periods.size())))];
+    p->window = below(2) && p->period > 2 ? 1 + below(int(p->period - 1)) : p->period - 1;
+    p->shift = 1 + below(core::kMaxShift);
+    const int most = below(2) ? 128 : 10;
+    fill(&p->coefficients, p->stationary ? p->window : core::coefficient_count(p->period, p->window), -most, most - 1);
+    if (below(2)) fill(&p->scale, p->period, 0, 10);
+    return p;
+  };
+  for (int n = below(3); n > 0; --n) m.given.push_back(predictor());
+  for (int n = below(3); n > 0; --n) m.own.push_back(predictor());
+  m.parts.resize(size_t(1 + (trial % 3 == 0 ? below(5) : 0)));
+  for (core::MatrixPart& part : m.parts) {
+    const int number = below(1 + int(m.given.size() + m.own.size()));
+    if (number > 0) part.predictor = number <= int(m.given.size()) ? m.given[size_t(number - 1)] : m.own[size_t(number - 1) - m.given.size()];
+    fill(&part.scale, m.columns, trial % 11 == 0 ? core::kMinScale : 0, trial % 11 == 0 ? core::kMaxScale : 24);
+    if (below(2)) fill(&part.mean, m.columns, 8 * format::symbol_min(e.type), 8 * format::symbol_max(e.type));
+  }
+  if (m.parts.size() > 1)
+    for (int64_t i = 0; i < m.lines; ++i) m.part.push_back(below(int(m.parts.size())));
+  if (below(3) == 0) {
+    m.has_given_reference = true;
+    m.given_transposed = below(2) != 0;
+    fill(&m.given_factor, m.lines, -core::kMaxFactor, core::kMaxFactor);
+    for (int64_t i = 0; i < m.numel(); ++i) e.given.push_back(uint8_t(rng()));
+  }
+  if (below(2)) {
+    m.alternating = trial % 3 == 1;
+    m.reference.assign(size_t(m.lines), -1);
+    for (int64_t i = 0; i < m.lines; ++i) {  // each refers to one that comes later, so there is no cycle
+      m.factor.push_back(i + 1 < m.lines && below(2) ? within(-core::kMaxFactor, core::kMaxFactor) : 0);
+      if (m.factor.back() != 0) m.reference[size_t(i)] = int32_t(i + 1 + below(int(m.lines - i - 1)));
+    }
+  }
+  std::normal_distribution<double> bell(0, std::exp2(below(6)));
+  for (int64_t i = 0; i < m.numel(); ++i) {
+    const int v = int(std::lround(bell(rng))) + (e.type == SymbolType::kU8 ? 128 : 0);
+    e.symbols.push_back(uint8_t(std::max<int>(format::symbol_min(e.type), std::min<int>(format::symbol_max(e.type), v))));
+  }
+  return e;
+}
+
+inline core::MatrixLines lines_of(const Example& e, const core::MatrixTables& tables, const core::LineOrder& order, uint8_t* symbols) {
+  return core::make_matrix_lines(e.model, tables, order, e.type, symbols, e.given.data());
+}
+
+struct CodedMatrix {
+  std::vector<std::vector<uint8_t>> chunks;  // each exactly its size, so that a sanitizer sees every byte beyond
+  std::vector<core::ChunkEntry> entries;
+};
+
+inline CodedMatrix encode(const core::MatrixCoder& coder, const Example& e) {
+  core::LineOrder order;
+  EXPECT_EQ(core::make_line_order(e.model, &order), Status::kOk);
+  const core::MatrixTables tables(e.model, e.type);
+  std::vector<uint8_t> symbols = e.symbols;
+  const core::MatrixLines lines = lines_of(e, tables, order, symbols.data());
+  const core::ContextEncodeTables contexts = core::make_context_encode_tables(e.model, e.type);
+  core::MatrixEncoder encoder(coder, lines, tables, contexts, e.model.raw_bits, e.model.raw_min);
+  CodedMatrix coded;
+  for (int64_t c = 0; c < order.chunks(); ++c) {
+    core::EncodedChunk chunk;
+    EXPECT_EQ(encoder.encode(order.chunk_part[size_t(c)], order.chunk_begin[size_t(c)], order.chunk_lines(c), &chunk), Status::kOk);
+    coded.chunks.emplace_back(chunk.begin(), chunk.begin() + chunk.bytes());
+    coded.entries.push_back(chunk.entry);
+    EXPECT_EQ(core::check_chunk(chunk.entry, order.chunk_lines(c) * e.model.columns), Status::kOk);
+  }
+  return coded;
+}
+
+inline Status decode(const core::MatrixCoder& coder, const Example& e, const CodedMatrix& coded, std::vector<uint8_t>* symbols) {
+  core::LineOrder order;
+  EXPECT_EQ(core::make_line_order(e.model, &order), Status::kOk);
+  const core::MatrixTables tables(e.model, e.type);
+  symbols->assign(e.symbols.size(), 0xEE);
+  const core::MatrixLines lines = lines_of(e, tables, order, symbols->data());
+  const core::ContextDecodeTables contexts = core::make_context_decode_tables(e.model);
+  core::MatrixBand band(tables);
+  for (int64_t c = 0; c < order.chunks(); ++c) {
+    const core::MatrixDecodeJob job{&lines, &tables.rows(order.chunk_part[size_t(c)]), contexts.slots(), order.chunk_begin[size_t(c)], order.chunk_lines(c), coded.chunks[size_t(c)].data(), coded.entries[size_t(c)], e.model.raw_bits,
+                                    e.model.raw_min};
+    if (const Status s = coder.decode_chunk(job, &band); s != Status::kOk) return s;
+  }
+  return Status::kOk;
+}
+
+}  // namespace ans::testing
