@@ -231,6 +231,22 @@ def test_matrix_streams_among_tensors_that_are_decoded_together(batch_bytes: int
     assert not any(tensor.any() for tensor in loaded.values())
 
 
+def test_no_level_is_larger_than_the_one_below_fast() -> None:
+    """Small matrices whose shared predictor looks better than it is."""
+    for seed in range(16, 24):
+        x = torch.randn(100, 64, generator=torch.Generator().manual_seed(seed))
+        sizes = [len(torch_ans.dumps({"a": x, "b": x.clone()}, level=level, bits=3, min_quantized_numel=0)) for level in prediction.LEVELS]
+        assert max(sizes) == sizes[0], seed
+
+
+@pytest.mark.parametrize("part", [0.0, 0.002, 0.01, 0.03, 0.1, 0.3])
+def test_estimates_of_chunks_with_few_bits(part: float) -> None:
+    """States take 128 bytes whatever they hold."""
+    x = (torch.rand(100, 64, generator=torch.Generator().manual_seed(0)) < part).to(torch.int8)
+    fitted = ops.fit_matrix(x, 64)
+    assert abs(fitted.bits / 8 - ops.encode_matrix(x, fitted.header).numel()) < 24
+
+
 def test_groups_found_among_some_matrices_are_offered_to_all(monkeypatch: pytest.MonkeyPatch) -> None:
     state = {name: tensor for name, tensor in network().items() if "up" in name}
     usual = torch_ans.compress_model(state, bits=6, min_quantized_numel=1000, level="default")

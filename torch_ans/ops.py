@@ -287,7 +287,7 @@ def decode_streams_dequantize_out(
     return out
 
 
-# ---- matrices: prediction models (BITSTREAM.md, section 7). Decoding runs where the symbols are to be, everything else on the CPU ----
+# ---- matrices: prediction models (BITSTREAM.md, section 7). Encoding and decoding run where the symbols are, everything else on the CPU ----
 
 
 class FittedMatrix(NamedTuple):

@@ -170,11 +170,11 @@ class Planner:
         symbols = self.matrices[view.matrix].symbols
         return ops.fit_matrix(symbols, view.columns, view.transposed, predictors, chunk_symbols=self.chunk_symbols, adaptations=self.effort.adaptations, sample_symbols=self.effort.sample, **options)
 
-    def _consider(self, view: View, pool: _Pool | None = None, reference: View | None = None, levels: int = 0, means: bool = True) -> float:
+    def _consider(self, view: View, pool: _Pool | None = None, reference: View | None = None, levels: int = 0) -> float:
         """Fits a matrix in one way, and keeps it if it is the best so far. Returns its bytes."""
         own = pool is not None and len(pool.members) == 1
         predictors = [] if pool is None else pool.predictors
-        fitted = self._fit(view, predictors, own_predictors=own, means=means, levels=levels, **self._other(reference))
+        fitted = self._fit(view, predictors, own_predictors=own, levels=levels, **self._other(reference))
         size = fitted.bits / 8
         for choices in (self.choices, self.alone) if pool is None or own else (self.choices,):
             if size < choices[view.matrix].bytes:
@@ -234,17 +234,26 @@ class Planner:
     # ---- streams ----
 
     def _streams(self) -> dict[int, Stream]:
+        made: dict[int, Stream] = {}  # by position
         carriers = self._carriers()
-        streams = {}
-        for position, matrix in enumerate(self.matrices):
-            choice = self.choices[position]
-            if choice.pool is not None and id(choice.pool) in carriers and carriers[id(choice.pool)] != position:
-                streams[matrix.number] = self._stream(position, choice, predictors_of=self.matrices[carriers[id(choice.pool)]].number)
-            elif choice.header is not None:
-                stream = self._stream(position, choice)
-                if stream.stream.numel() < matrix.best_bytes or position in carriers.values():
-                    streams[matrix.number] = stream
-        return streams
+        for position, choice in enumerate(self.choices):
+            carrier = None if choice.pool is None else carriers.get(id(choice.pool))
+            if choice.header is not None:
+                made[position] = self._stream(position, choice, None if carrier in (None, position) else self.matrices[carrier].number)
+        # Estimates are not sizes. A shared predictor is paid for by what its users really save.
+        for pool, carrier in carriers.items():
+            users = [position for position in made if position != carrier and id(self.choices[position].pool) == pool]
+            saved = {position: min(self.alone[position].bytes, self.matrices[position].best_bytes) - made[position].stream.numel() for position in [carrier, *users]}
+            not_worth = [position for position in users if saved[position] <= 0]
+            if saved[carrier] + sum(saved[position] for position in users if saved[position] > 0) <= 0:
+                not_worth = [carrier, *users]
+            for position in not_worth:
+                del made[position]
+                if self.alone[position].header is not None:
+                    made[position] = self._stream(position, self.alone[position])
+        carrying = {stream.predictors_of for stream in made.values()}
+        streams = {self.matrices[position].number: stream for position, stream in made.items() if stream.stream.numel() < self.matrices[position].best_bytes or self.matrices[position].number in carrying}
+        return dict(sorted(streams.items()))
 
     def _stream(self, position: int, choice: _Choice, predictors_of: int | None = None) -> Stream:
         assert choice.header is not None

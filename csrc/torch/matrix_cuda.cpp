@@ -129,13 +129,16 @@ void decode_matrices(const char* op, const std::vector<MatrixSource>& sources, c
                                   device_pointer<uint8_t>(warps.memory),      warps.bytes_of_one,                              warps.count,
                                   statuses.pointer()};
   check_cuda(op, cuda::decode_matrices(launch, level_begin.data(), levels, stream));
-  statuses.wait_and_check(op, stream, "the payload is damaged", "stream");
+  statuses.fetch(op, stream);
+  check_cuda(op, cudaStreamSynchronize(stream));
+  for (size_t i = 0; i < sources.size(); ++i) check_status(op, statuses.found(i), (sources[i].which + "the payload is damaged").c_str());
 }
 
 namespace {
 
 Tensor decode_matrix_cuda(const Tensor& stream, int64_t numel, ScalarType symbol_dtype, std::vector<Tensor> predictors, std::optional<Tensor> reference) {
   constexpr const char* kOp = "decode_matrix";
+  ANS_CHECK_ARGUMENT(on_gpu(stream), kOp, "the stream is not on the GPU of the reference");
   const OnDevice here(stream);
   ANS_CHECK_ARGUMENT(numel >= 0, kOp, "numel is negative");
   check_bytes(kOp, "stream", stream);

@@ -18,6 +18,7 @@ namespace {
 
 Tensor encode_matrix_cuda(const Tensor& symbols, const Tensor& header, std::vector<Tensor> predictors, std::optional<Tensor> reference) {
   constexpr const char* kOp = "encode_matrix";
+  ANS_CHECK_ARGUMENT(on_gpu(symbols), kOp, "symbols are not on the GPU of the reference");
   const OnDevice here(symbols);
   const MatrixHeader head(kOp, symbols, header, predictors, reference);
   const Tensor source = torch::stable::contiguous(symbols);

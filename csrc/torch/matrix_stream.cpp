@@ -28,8 +28,12 @@ class ParsedPredictors {
   }
   void keep(std::vector<uint8_t> bytes, std::shared_ptr<const core::Predictor> predictor) {
     const std::lock_guard<std::mutex> lock(mutex_);
+    coefficients_ += predictor->coefficients.size();
     items_.push_back({std::move(bytes), std::move(predictor)});
-    if (items_.size() > kItems) items_.pop_front();
+    while (items_.size() > 1 && (items_.size() > kItems || coefficients_ > kCoefficients)) {
+      coefficients_ -= items_.front().predictor->coefficients.size();
+      items_.pop_front();
+    }
   }
 
  private:
@@ -37,9 +41,10 @@ class ParsedPredictors {
     std::vector<uint8_t> bytes;
     std::shared_ptr<const core::Predictor> predictor;
   };
-  static constexpr size_t kItems = 8;
+  static constexpr size_t kItems = 2 * core::kMaxPredictors, kCoefficients = size_t{1} << 24;
   std::mutex mutex_;
   std::deque<Item> items_;
+  size_t coefficients_ = 0;
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
 // What the kernels for matrices look up, brought to the device: arrays first, then the structs that point to them.
 #pragma once
+#include <algorithm>
 #include <map>
 #include <vector>
 
@@ -84,10 +85,11 @@ class PlacedMatrix {
 // Memory for so many warps that work at the same time on matrices with predictors of so many pairs of columns.
 struct MatrixWarps {
   MatrixWarps(const Tensor& like, int64_t jobs, int64_t pairs)
-      : count(jobs < cuda::kMatrixWarps ? jobs : cuda::kMatrixWarps),
-        bytes_of_one(int64_t(cuda::kMatrixScratchBytes) + 4 * format::kLanes * pairs),
+      : bytes_of_one(int64_t(cuda::kMatrixScratchBytes) + 4 * format::kLanes * pairs),
+        count(std::min({jobs, cuda::kMatrixWarps, kMostBytes / bytes_of_one})),
         memory(device_bytes(like, bytes_of_one * count)) {}
-  int64_t count, bytes_of_one;
+  static constexpr int64_t kMostBytes = int64_t{1} << 28;  // enough for 1,000 of the longest predictors
+  int64_t bytes_of_one, count;
   Tensor memory;
 };
 

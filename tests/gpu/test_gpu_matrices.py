@@ -124,6 +124,17 @@ def test_wrong_links(gpu) -> None:
         assert name_of_error(lambda: ops_.decode_matrices_out(streams, predictors, counts, [given], [-1, *references[1:]], out)) == "ReferenceMissing"
 
 
+def test_the_damaged_stream_is_named(gpu) -> None:
+    symbols, stream, _, _ = stream_of("scales")
+    damaged = stream.clone()
+    damaged[-40] ^= 4
+    plain = C.encode_stream(symbols, 300)
+    for ops_, to in ((C, lambda t: t), (gpu.ops, gpu.to)):
+        for streams in ([plain, damaged], [plain, stream, damaged], [plain, plain, damaged, stream]):
+            with pytest.raises(RuntimeError, match=rf"\] stream {min(len(streams) - 1, 2)}: the payload is damaged"):
+                ops_.decode_streams_out(to(streams), to([torch.empty_like(symbols) for _ in streams]))
+
+
 def test_a_file_is_loaded(gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     data = mixed_file()
     expected = torch_ans.loads(data)

@@ -36,15 +36,18 @@ int32_t scale_of(double mean_square_eighths) {  // in eighths of an octave
 }
 
 // What the chunks of a stream take beside the code of their symbols: what lanes and seeds lose (more in longer lanes, see seed_margin()), or a single coder's last word; and the
-// directory. As measured on four networks: single streams come out within 20 bits for a chunk of what is said here.
-uint64_t chunk_bits_of(const LineOrder& order, int64_t columns) {
-  constexpr int64_t kWide = 58, kSymbolsPerBit = 3200, kNarrow = 9;
+// directory. As measured on four networks: single streams come out within 20 bits for a chunk of what is said here. Chunks of few bits lose more, for their states take 1024
+// bits whatever they hold: less by 2/9 of the symbols' bits, on matrices of rare ones.
+uint64_t chunk_bits_of(const LineOrder& order, int64_t columns, uint64_t symbol_bits) {
+  constexpr int64_t kWide = 58, kSymbolsPerBit = 3200, kNarrow = 9, kEmpty = 1020;
   constexpr int64_t kOneEntry = 16, kDirectory = 24, kEntry = 11;
   const int64_t chunks = order.chunks();
+  const double bits_of_one = double(symbol_bits) / double(order.chunk_begin.back() * columns);
   int64_t bits = chunks == 1 ? kOneEntry : kDirectory + kEntry * chunks;
   for (int64_t c = 0; c < chunks; ++c) {
     const int64_t symbols = order.chunk_lines(c) * columns;
-    bits += symbols <= format::kMaxTail ? kNarrow : kWide + symbols / kSymbolsPerBit;
+    const int64_t of_few = kEmpty - int64_t(bits_of_one * double(symbols)) * 2 / 9;
+    bits += symbols <= format::kMaxTail ? kNarrow : std::max(kWide + symbols / kSymbolsPerBit, of_few);
   }
   return uint64_t(bits);
 }
@@ -77,7 +80,7 @@ class Fit {
     fit_means();
     fit_scales();
     choose_classes();
-    const uint64_t chunk_bits = chunk_bits_of(order_, set_.columns);
+    const uint64_t chunk_bits = chunk_bits_of(order_, set_.columns, symbol_bits_);
     return {std::move(model_), symbol_bits_, chunk_bits};
   }
 
@@ -117,7 +120,7 @@ class Fit {
     return left;
   }
 
-  // The symbols with other signs in odd columns, as far as the symbol type has them.
+  // The symbols with other signs in odd columns, as far as their type has them.
   std::vector<uint8_t> alternated() const {
     std::vector<uint8_t> symbols(set_.symbols, set_.symbols + model_.numel());
     for (int64_t i = 0; i < model_.numel(); ++i)
@@ -140,7 +143,7 @@ class Fit {
     References found = fit_references(coder_, parallel_, {&residuals_, nullptr, other, &part_}, how);
     // Sines and cosines are each other with alternating signs. Such matrices are small.
     constexpr int64_t kAlternatingSymbols = int64_t{1} << 18;
-    if (how.nearest && model_.numel() <= kAlternatingSymbols) {
+    if (how.nearest && set_.type == format::SymbolType::kI8 && model_.numel() <= kAlternatingSymbols) {
       const std::vector<uint8_t> flipped = alternated();
       LineSet set = set_;
       set.symbols = flipped.data();

@@ -1,6 +1,9 @@
 #include "core/matrix/matrix_tables.h"
 
 #include <algorithm>
+#include <iterator>
+#include <map>
+#include <mutex>
 
 #include "core/alias_table.h"
 #include "core/bit_io.h"
@@ -43,6 +46,20 @@ std::vector<CoefficientGroup> coefficient_groups(const Predictor& p) {
   return result;
 }
 
+// The groups of a predictor, one copy for all tables that use it at the same time.
+std::shared_ptr<const std::vector<CoefficientGroup>> shared_groups(const std::shared_ptr<const Predictor>& predictor) {
+  using Groups = std::vector<CoefficientGroup>;
+  static std::mutex mutex;
+  static std::map<std::weak_ptr<const Predictor>, std::weak_ptr<const Groups>, std::owner_less<std::weak_ptr<const Predictor>>> known;
+  const std::lock_guard<std::mutex> lock(mutex);
+  for (auto at = known.begin(); at != known.end();) at = at->second.expired() ? known.erase(at) : std::next(at);
+  if (const auto found = known.find(predictor); found != known.end())
+    if (auto groups = found->second.lock(); groups != nullptr) return groups;
+  auto groups = std::make_shared<const Groups>(coefficient_groups(*predictor));
+  known[predictor] = groups;
+  return groups;
+}
+
 }  // namespace
 
 MatrixTables::MatrixTables(const MatrixModel& m, format::SymbolType type) : columns_(m.columns), parts_(m.parts.size()) {
@@ -71,9 +88,7 @@ MatrixTables::MatrixTables(const MatrixModel& m, format::SymbolType type) : colu
     rows.phases = m.phases();
     rows.mean = part.mean.empty() ? nullptr : part.mean.data();
     if (from.predictor == nullptr) continue;
-    for (size_t before = 0; before < i && part.coefficients == nullptr; ++before)
-      if (m.parts[before].predictor == from.predictor) part.coefficients = parts_[before].coefficients;
-    if (part.coefficients == nullptr) part.coefficients = std::make_shared<const std::vector<CoefficientGroup>>(coefficient_groups(*from.predictor));
+    part.coefficients = shared_groups(from.predictor);
     rows.period = from.predictor->period;
     rows.pairs = (rows.period + 1) / 2;
     rows.window = from.predictor->window;
