@@ -231,6 +231,24 @@ def test_matrix_streams_among_tensors_that_are_decoded_together(batch_bytes: int
     assert not any(tensor.any() for tensor in loaded.values())
 
 
+def test_many_matrices_in_one_call() -> None:
+    given = correlated(90, 24, 7)
+    matrices = [given]
+    for i in range(3):
+        matrices.append((matrices[-1] + correlated(90, 24, 10 + i, deviation=1.5)).clamp(-120, 120).to(torch.int8))
+    streams = [ops.encode_matrix(x, ops.fit_matrix(x, 24, reference=before).header, (), before) for before, x in zip(matrices, matrices[1:])]
+    out = ops.decode_matrices_out(streams, [torch.empty_like(given) for _ in streams], [[]] * 3, [given, 0, 1])
+    assert all(map(torch.equal, out, matrices[1:]))
+    assert all(map(torch.equal, ops.decode_matrices_out(streams[1:], [torch.empty_like(given) for _ in streams[1:]], [[]] * 2, [matrices[1], matrices[2]]), matrices[2:]))
+    assert ops.decode_matrices_out([], [], [], []) == []
+    with pytest.raises(errors.ReferenceMissingError, match="stream 1"):
+        ops.decode_matrices_out(streams, out, [[]] * 3, [given, None, 1])
+    with pytest.raises(errors.InvalidArgumentError, match="no earlier stream"):
+        ops.decode_matrices_out(streams, out, [[]] * 3, [given, 2, 1])
+    with pytest.raises(errors.InvalidArgumentError, match="requires grad"):
+        ops.decode_matrices_out(streams, [torch.empty(90, 24, requires_grad=True)] * 3, [[]] * 3, [given, 0, 1])
+
+
 def test_no_level_is_larger_than_the_one_below_fast() -> None:
     """Small matrices whose shared predictor looks better than it is."""
     for seed in range(16, 24):

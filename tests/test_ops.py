@@ -44,6 +44,7 @@ def samples() -> list[tuple[str, tuple]]:
         ("fit_matrix", (q.symbols, 20, True, [predictor])),
         ("encode_matrix", (q.symbols, header, [predictor])),
         ("decode_matrix", (matrix, q.symbols.numel(), torch.int8, [predictor])),
+        ("decode_matrices_out", ([matrix, matrix], [predictor, predictor], [1, 1], [], [-1, -1], [torch.empty_like(q.symbols), torch.empty_like(q.symbols)])),
         ("matrix_directory", (matrix, q.symbols.numel(), torch.int8, [predictor])),
         ("matrix_needs", (matrix, q.symbols.numel(), torch.int8)),
         ("row_scale", (weight(), 6, 12.85)),
