@@ -6,6 +6,7 @@
 #include "core/matrix/matrix_coder.h"
 #include "core/quantize_kernels.h"
 #include "core/row_coder.h"
+#include "core/trellis/trellis_coder.h"
 
 namespace ans::cpu {
 
@@ -14,6 +15,7 @@ struct Backend {
   core::RowCoder coder;
   core::QuantizeKernels quantizer;
   core::MatrixCoder matrices;
+  core::TrellisCoder trellises;
 };
 extern const Backend kScalar, kAvx2, kAvx512;
 

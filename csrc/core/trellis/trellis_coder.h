@@ -1,0 +1,35 @@
+// What a compiled backend offers for trellis-coded quantization.
+#pragma once
+#include <cstdint>
+
+namespace ans::core {
+
+// Targets and integers are in 1 / 2^kTargetBits; costs in their squares.
+constexpr int kTargetBits = 6;
+constexpr int32_t kTargetOne = 1 << kTargetBits;
+// Integers v = 4 * m + residue: what the symbol costs is looked up for -kReach <= m < kReach, those further away cost what the last does.
+constexpr int kReach = 64, kResidues = 4;
+// Costs of all symbols of a column: [kResidues][2 * kReach].
+constexpr int kColumnCosts = kResidues * 2 * kReach;
+// Of a target's and of a symbol's cost, that a path of 2^8 columns fits in 32 bits.
+constexpr uint32_t kMaxSymbolCost = 1u << 22;
+
+// 32 rows.
+struct TrellisJob {
+  const int32_t* targets;       // [columns][32]
+  int64_t columns;
+  const uint32_t* costs;        // [classes][kColumnCosts]
+  const uint8_t* column_class;  // [columns] or null: all are 0
+  uint32_t* decisions;          // scratch, [columns][32]
+  uint32_t* points;             // scratch, [columns][32]
+  int32_t* symbols;             // [columns][32]
+};
+
+struct TrellisCoder {
+  // The symbols k of least distance squared + cost, where k of residue r and m is 2 * m + r / 2.
+  void (*search4)(const TrellisJob& job);
+  void (*search8)(const TrellisJob& job);
+  void (*search32)(const TrellisJob& job);
+};
+
+}  // namespace ans::core

@@ -1,0 +1,100 @@
+// Viterbi's algorithm for 32 rows side by side, over a vector of csrc/cpu: compiled once per target.
+#pragma once
+#include "core/trellis/trellis.h"
+#include "core/trellis/trellis_coder.h"
+#include "format/bitstream.h"
+
+namespace ans::core {
+namespace ANS_TARGET {
+
+// The two ways into each state: from state(n, which), by a symbol of parity(n, which). The lower state comes first.
+template <class Machine>
+struct Predecessors {
+  uint32_t of[Machine::kStates][2];  // state | parity << 8
+  constexpr Predecessors() : of() {
+    int found[Machine::kStates] = {};
+    for (uint32_t s = 0; s < uint32_t(Machine::kStates); ++s)
+      for (uint32_t parity = 0; parity < 2; ++parity) {
+        const uint32_t n = Machine::next(s, parity);
+        of[n][found[n]++] = s | parity << 8;
+      }
+  }
+};
+template <class Machine>
+inline constexpr Predecessors<Machine> kPredecessors{};
+
+// v mod 4 of what follows state s by a symbol of this parity.
+constexpr uint32_t residue_of(uint32_t from) { return 2 * (from >> 8) + (from & 1); }
+
+// The m of the integer 4 * m + residue that is at or below a target.
+template <class V>
+ANS_INLINE typename V::U32 point_below(const typename V::U32& target, const typename V::U32& residue) {
+  return V::sar_by(V::sub(target, V::mul(residue, V::set1(kTargetOne))), kTargetBits + 2);
+}
+
+template <class V>
+ANS_INLINE typename V::U32 within_reach(const typename V::U32& m, int offset) {
+  return V::min_signed(V::max_signed(V::add(m, V::set1(uint32_t(offset))), V::set1(0)), V::set1(2 * kReach - 1));
+}
+
+template <class V, class Machine>
+void search_trellis(const TrellisJob& job) {
+  using U32 = typename V::U32;
+  constexpr int kStates = Machine::kStates, kShift = kTargetBits + 2;
+  constexpr uint32_t kFar = 1u << 30;
+  constexpr int64_t kColumnsBetween = 256;  // so many add less than 2^31 to a path
+  const auto& from = kPredecessors<Machine>.of;
+  const U32 zero = V::set1(0), one = V::set1(1);
+  U32 path[kStates], next[kStates];
+  for (int n = 0; n < kStates; ++n) path[n] = V::set1(n == 0 ? 0 : kFar);
+
+  for (int64_t j = 0; j < job.columns; ++j) {
+    const U32 target = V::load(reinterpret_cast<const uint32_t*>(job.targets) + j * format::kLanes);
+    const uint32_t* const costs = job.costs + (job.column_class == nullptr ? 0 : int64_t(job.column_class[j]) * kColumnCosts);
+    U32 best[kResidues], above = zero, decided = zero;
+    ANS_UNROLL
+    for (int r = 0; r < kResidues; ++r) {
+      const U32 m = point_below<V>(target, V::set1(uint32_t(r)));
+      const U32 below = V::sub(V::sub(target, V::set1(uint32_t(r * kTargetOne))), V::template shl<kShift>(m)), over = V::sub(V::set1(4 * kTargetOne), below);
+      const uint32_t* const of = costs + r * 2 * kReach;
+      const U32 low = V::add(V::mul(below, below), V::gather(of, within_reach<V>(m, kReach))), high = V::add(V::mul(over, over), V::gather(of, within_reach<V>(m, kReach + 1)));
+      const auto second = V::ge(low, V::add(high, one));
+      best[r] = V::select(second, high, low);
+      above = V::or_(above, V::select(second, V::set1(1u << r), zero));
+    }
+    ANS_UNROLL
+    for (int n = 0; n < kStates; ++n) {
+      const U32 first = V::add(path[from[n][0] & 0xFF], best[residue_of(from[n][0])]), second = V::add(path[from[n][1] & 0xFF], best[residue_of(from[n][1])]);
+      const auto other = V::ge(first, V::add(second, one));
+      next[n] = V::select(other, second, first);
+      decided = V::or_(decided, V::select(other, V::set1(1u << n), zero));
+    }
+    V::store(job.decisions + j * format::kLanes, decided);
+    V::store(job.points + j * format::kLanes, above);
+    if ((j + 1) % kColumnsBetween == 0) {
+      U32 least = next[0];
+      for (int n = 1; n < kStates; ++n) least = V::select(V::ge(least, next[n]), next[n], least);
+      for (int n = 0; n < kStates; ++n) next[n] = V::sub(next[n], least);
+    }
+    for (int n = 0; n < kStates; ++n) path[n] = next[n];
+  }
+
+  U32 state = zero, least = path[0];
+  for (int n = 1; n < kStates; ++n) {
+    const auto better = V::ge(least, V::add(path[n], one));
+    least = V::select(better, path[n], least);
+    state = V::select(better, V::set1(uint32_t(n)), state);
+  }
+  for (int64_t j = job.columns; j-- > 0;) {
+    const U32 which = V::and_(V::shr_var(V::load(job.decisions + j * format::kLanes), state), one);
+    const U32 way = V::gather(&from[0][0], V::add(V::add(state, state), which)), parity = V::template shr<8>(way);
+    state = V::and_(way, V::set1(0xFF));
+    const U32 residue = V::add(V::add(parity, parity), V::and_(state, one));
+    const U32 above = V::and_(V::shr_var(V::load(job.points + j * format::kLanes), residue), one);
+    const U32 m = V::add(point_below<V>(V::load(reinterpret_cast<const uint32_t*>(job.targets) + j * format::kLanes), residue), above);
+    V::store(reinterpret_cast<uint32_t*>(job.symbols) + j * format::kLanes, V::add(V::add(m, m), parity));
+  }
+}
+
+}  // namespace ANS_TARGET
+}  // namespace ans::core
