@@ -58,7 +58,7 @@ const Backend kAvx2 = {
     },
     {row_statistics, quantize, dequantize},
     {decode_matrix_chunk<VectorAvx2>, find_matrix_places<VectorAvx2>, find_matrix_predictions<VectorAvx2>, dot_rows<VectorAvx2>, find_beyond<VectorAvx2>, add_multiple<VectorAvx2>, push_matrix_rows<VectorAvx2>},
-    {search_trellis<VectorAvx2, core::Trellis4>, search_trellis<VectorAvx2, core::Trellis8>, search_trellis<VectorAvx2, core::Trellis32>},
+    {find_targets, search_trellis<VectorAvx2, core::Trellis4>, search_trellis<VectorAvx2, core::Trellis8>, search_trellis<VectorAvx2, core::Trellis32>},
 };
 
 }  // namespace ans::cpu

@@ -80,7 +80,7 @@ const Backend kAvx512 = {
     },
     {row_statistics, quantize, dequantize},
     {decode_matrix_chunk<VectorAvx512>, find_matrix_places<VectorAvx512>, find_matrix_predictions<VectorAvx512>, dot_rows<VectorAvx512>, find_beyond<VectorAvx512>, add_multiple<VectorAvx512>, push_matrix_rows<VectorAvx512>},
-    {search_trellis<VectorAvx512, core::Trellis4>, search_trellis<VectorAvx512, core::Trellis8>, search_trellis<VectorAvx512, core::Trellis32>},
+    {find_targets, search_trellis<VectorAvx512, core::Trellis4>, search_trellis<VectorAvx512, core::Trellis8>, search_trellis<VectorAvx512, core::Trellis32>},
 };
 
 }  // namespace ans::cpu

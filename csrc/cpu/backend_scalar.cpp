@@ -32,7 +32,7 @@ const Backend kScalar = {
     },
     {row_statistics, quantize, dequantize},
     {decode_matrix_chunk<VectorPlain>, find_matrix_places<VectorPlain>, find_matrix_predictions<VectorPlain>, dot_rows<VectorPlain>, find_beyond<VectorPlain>, add_multiple<VectorPlain>, push_matrix_rows<VectorPlain>},
-    {search_trellis<VectorPlain, core::Trellis4>, search_trellis<VectorPlain, core::Trellis8>, search_trellis<VectorPlain, core::Trellis32>},
+    {find_targets, search_trellis<VectorPlain, core::Trellis4>, search_trellis<VectorPlain, core::Trellis8>, search_trellis<VectorPlain, core::Trellis32>},
 };
 
 }  // namespace ans::cpu

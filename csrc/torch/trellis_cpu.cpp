@@ -3,7 +3,6 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <mutex>
 #include <optional>
@@ -12,6 +11,7 @@
 
 #include "core/log2_table.h"
 #include "core/normalize.h"
+#include "core/weight_target.h"
 #include "core/trellis/trellis.h"
 #include "core/trellis/trellis_target.h"
 #include "cpu/backends.h"
@@ -41,16 +41,7 @@ const T* pointer(const std::optional<Tensor>& t) {
   return t.has_value() ? static_cast<const T*>(t->const_data_ptr()) : nullptr;
 }
 
-float weight_at(const void* weights, core::FloatType type, int64_t i) {
-  switch (type) {
-    case core::FloatType::kFloat32: return static_cast<const float*>(weights)[i];
-    case core::FloatType::kBFloat16: return core::to_float(static_cast<const core::BFloat16*>(weights)[i]);
-    case core::FloatType::kFloat16: break;
-  }
-  return core::to_float(static_cast<const core::Float16*>(weights)[i]);
-}
-
-std::tuple<Tensor, Tensor> quantize_trellis_cpu(const Tensor& weight, const Tensor& row_step, const Tensor& costs, int64_t states, std::optional<Tensor> column_step,
+std::tuple<Tensor, Tensor, Tensor> quantize_trellis_cpu(const Tensor& weight, const Tensor& row_step, const Tensor& costs, int64_t states, std::optional<Tensor> column_step,
                                                 std::optional<Tensor> column_class) {
   constexpr const char* kOp = "quantize_trellis";
   check_states(kOp, states);
@@ -78,82 +69,55 @@ std::tuple<Tensor, Tensor> quantize_trellis_cpu(const Tensor& weight, const Tens
   int16_t* const out = symbols.mutable_data_ptr<int16_t>();
   const core::TrellisCoder& coder = cpu::backend().trellises;
   const auto search = states == 4 ? coder.search4 : states == 8 ? coder.search8 : coder.search32;
-  std::atomic<int64_t> error{0};
+  const uint8_t* const class_of = pointer<uint8_t>(classes);
+  Tensor counts = torch::stable::new_zeros(weight, {costs.size(0), core::kResidues, 2 * core::kReach}, ScalarType::Long);
+  int64_t* const count = counts.mutable_data_ptr<int64_t>();
+  int64_t error = 0;
+  std::mutex merging;
   constexpr int64_t kLanes = format::kLanes;
+  const uint8_t* const weights = static_cast<const uint8_t*>(rows.const_data_ptr());
   const Status status = parallel_ranges((shape.rows + kLanes - 1) / kLanes, 1, [&](int64_t begin, int64_t end) {
     const size_t size = size_t(shape.columns * kLanes);
-    std::vector<int32_t> targets(size), found(size);
+    std::vector<int32_t> targets(size), values(size);
     std::vector<uint32_t> decisions(size), points(size);
+    std::vector<int64_t> own_count(size_t(counts.numel()), 0);
     int64_t own_error = 0;
     for (int64_t g = begin; g < end; ++g) {
       const int64_t first = g * kLanes, width = std::min(kLanes, shape.rows - first);
       if (width < kLanes) std::fill(targets.begin(), targets.end(), 0);
-      for (int64_t lane = 0; lane < width; ++lane)
-        for (int64_t j = 0; j < shape.columns; ++j) {
-          const float step = of_column == nullptr ? of_row[first + lane] : core::multiply(of_row[first + lane], of_column[j]);
-          const float w = weight_at(rows.const_data_ptr(), type, (first + lane) * shape.columns + j);
-          const int32_t target = core::trellis_target(w, step);
-          if (target == core::kNoTarget || !std::isfinite(w)) return std::isfinite(w) ? Status::kSymbolOutOfRange : Status::kNotFinite;
-          targets[size_t(j * kLanes + lane)] = target;
-        }
-      search({targets.data(), shape.columns, cost_of, pointer<uint8_t>(classes), decisions.data(), points.data(), found.data()});
       for (int64_t lane = 0; lane < width; ++lane) {
-        uint32_t state = 0;
-        for (int64_t j = 0; j < shape.columns; ++j) {
-          const size_t at = size_t(j * kLanes + lane);
-          const int32_t k = found[at];
-          out[(first + lane) * shape.columns + j] = int16_t(k);
-          const int64_t distance = int64_t(2 * k + int32_t(state & 1)) * core::kTargetOne - targets[at];
+        const Status s = coder.find_targets(weights + (first + lane) * shape.columns * core::float_bytes(type), type, of_row[first + lane], of_column, shape.columns, targets.data() + lane);
+        if (s != Status::kOk) return s;
+      }
+      search({targets.data(), shape.columns, cost_of, class_of, decisions.data(), points.data(), values.data()});
+      for (int64_t j = 0; j < shape.columns; ++j) {
+        int64_t* const of_class = own_count.data() + (class_of == nullptr ? 0 : class_of[j]) * core::kColumnCosts;
+        for (int64_t lane = 0; lane < width; ++lane) {
+          const int32_t v = values[size_t(j * kLanes + lane)], m = std::max(-core::kReach, std::min(core::kReach - 1, v >> 2));
+          ++of_class[(v & 3) * 2 * core::kReach + m + core::kReach];
+          const int64_t distance = int64_t(v) * core::kTargetOne - targets[size_t(j * kLanes + lane)];
           own_error += distance * distance;
-          state = core::trellis_next(int(states), state, uint32_t(k) & 1);
         }
       }
+      for (int64_t lane = 0; lane < width; ++lane)
+        for (int64_t j = 0; j < shape.columns; ++j) out[(first + lane) * shape.columns + j] = int16_t(values[size_t(j * kLanes + lane)] >> 1);
     }
+    const std::lock_guard<std::mutex> lock(merging);
     error += own_error;
+    for (size_t i = 0; i < own_count.size(); ++i) count[i] += own_count[i];
     return Status::kOk;
   });
   check_status(kOp, status, status == Status::kNotFinite ? "the weight holds NaN or infinity" : "a weight is too many steps large");
   Tensor total = torch::stable::new_empty(weight, {}, ScalarType::Long);
   *total.mutable_data_ptr<int64_t>() = error;
-  return {symbols, total};
+  return {symbols, counts, total};
 }
 
-// int64 [classes, 4, 2 * kReach]: how often v = 4 * m + r occurs, by r and m + kReach; those further away are counted at the ends.
-Tensor trellis_counts_cpu(const Tensor& symbols, int64_t states, std::optional<Tensor> column_class, int64_t classes) {
-  constexpr const char* kOp = "trellis_counts";
-  check_states(kOp, states);
-  ANS_CHECK_ARGUMENT(symbols.scalar_type() == ScalarType::Short, kOp, "symbols are not int16");
-  ANS_CHECK_ARGUMENT(classes >= 1 && classes <= 256, kOp, "classes is ", classes, ", not in 1 ... 256");
-  const RowShape shape = row_shape(kOp, symbols);
-  const std::optional<Tensor> of_column = checked_classes(kOp, column_class, shape.columns, classes);
-  const uint8_t* const class_of = pointer<uint8_t>(of_column);
-  const Tensor source = torch::stable::contiguous(symbols);
-  const int16_t* const from = source.const_data_ptr<int16_t>();
-  Tensor counts = torch::stable::new_zeros(symbols, {classes, core::kResidues, 2 * core::kReach}, ScalarType::Long);
-  int64_t* const to = counts.mutable_data_ptr<int64_t>();
-  std::mutex merging;
-  (void)parallel_ranges(shape.rows, 1 + (1 << 16) / std::max<int64_t>(1, shape.columns), [&](int64_t begin, int64_t end) {
-    std::vector<int64_t> own(size_t(counts.numel()), 0);
-    for (int64_t r = begin; r < end; ++r) {
-      uint32_t state = 0;
-      for (int64_t j = 0; j < shape.columns; ++j) {
-        const int32_t k = from[r * shape.columns + j], v = 2 * k + int32_t(state & 1), m = std::max(-core::kReach, std::min(core::kReach - 1, v >> 2));
-        ++own[size_t(((class_of == nullptr ? 0 : class_of[j]) * core::kResidues + (v & 3)) * 2 * core::kReach + m + core::kReach)];
-        state = core::trellis_next(int(states), state, uint32_t(k) & 1);
-      }
-    }
-    const std::lock_guard<std::mutex> lock(merging);
-    for (size_t i = 0; i < own.size(); ++i) to[i] += own[i];
-    return Status::kOk;
-  });
-  return counts;
-}
-
-// int32 costs and float64 [2]: what symbols cost under the tables that these counts make, one for each class and s & 1, times `lagrange` per bit; and the bits of all that was counted.
+// int32 costs and float64 bits: what symbols cost under the tables that these counts make, one for each class and s & 1, times `lagrange` per bit; and the bits of all that was counted.
 std::tuple<Tensor, Tensor> trellis_costs_cpu(const Tensor& counts, double lagrange) {
   constexpr const char* kOp = "trellis_costs";
   ANS_CHECK_ARGUMENT(counts.is_cpu() && counts.scalar_type() == ScalarType::Long && counts.dim() == 3 && counts.size(1) == core::kResidues && counts.size(2) == 2 * core::kReach, kOp,
-                     "counts are not what trellis_counts returns");
+                     "counts are not what quantize_trellis returns");
   ANS_CHECK_ARGUMENT(std::isfinite(lagrange) && lagrange >= 0, kOp, "lagrange is ", lagrange);
   const Tensor source = torch::stable::contiguous(counts);
   const int64_t* const from = source.const_data_ptr<int64_t>();
@@ -190,6 +154,5 @@ std::tuple<Tensor, Tensor> trellis_costs_cpu(const Tensor& counts, double lagran
 
 STABLE_TORCH_LIBRARY_IMPL(ans, CPU, m) {
   m.impl("quantize_trellis", TORCH_BOX(&ans::ops::quantize_trellis_cpu));
-  m.impl("trellis_counts", TORCH_BOX(&ans::ops::trellis_counts_cpu));
   m.impl("trellis_costs", TORCH_BOX(&ans::ops::trellis_costs_cpu));
 }

@@ -32,9 +32,9 @@ Rows make_rows(std::mt19937& rng, int64_t columns, int classes, double spread) {
 
 std::vector<int32_t> search(void (*by)(const core::TrellisJob&), const Rows& r) {
   std::vector<uint32_t> decisions(r.targets.size()), points(r.targets.size());
-  std::vector<int32_t> symbols(r.targets.size());
-  by({r.targets.data(), r.columns, r.costs.data(), r.column_class.data(), decisions.data(), points.data(), symbols.data()});
-  return symbols;
+  std::vector<int32_t> values(r.targets.size());
+  by({r.targets.data(), r.columns, r.costs.data(), r.column_class.data(), decisions.data(), points.data(), values.data()});
+  return values;
 }
 
 // Distance squared and cost of integer v in a column.
@@ -46,12 +46,13 @@ int64_t cost_of(const Rows& r, int64_t j, int lane, int32_t v) {
 }
 
 template <class Machine>
-int64_t path_cost(const Rows& r, int lane, const std::vector<int32_t>& symbols) {
+int64_t path_cost(const Rows& r, int lane, const std::vector<int32_t>& values) {
   uint32_t state = 0;
   int64_t sum = 0;
   for (int64_t j = 0; j < r.columns; ++j) {
-    const int32_t k = symbols[size_t(j * format::kLanes + lane)];
-    sum += cost_of(r, j, lane, 2 * k + int32_t(state & 1));
+    const int32_t v = values[size_t(j * format::kLanes + lane)], k = v >> 1;
+    EXPECT_EQ(v, 2 * k + int32_t(state & 1));  // what the state allows
+    sum += cost_of(r, j, lane, v);
     state = Machine::next(state, uint32_t(k) & 1);
   }
   return sum;

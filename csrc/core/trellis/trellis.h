@@ -17,10 +17,6 @@ struct TrellisMachine {
 using Trellis4 = TrellisMachine<4, 2, 1>;
 using Trellis8 = TrellisMachine<8, 5, 2>;
 using Trellis32 = TrellisMachine<32, 18, 4>;
-// For a number of states that is_trellis().
-ANS_HD uint32_t trellis_next(int states, uint32_t s, uint32_t parity) {
-  return states == 4 ? Trellis4::next(s, parity) : states == 8 ? Trellis8::next(s, parity) : Trellis32::next(s, parity);
-}
 constexpr bool is_trellis(int states) { return states == 4 || states == 8 || states == 32; }
 
 }  // namespace ans::core

@@ -2,6 +2,9 @@
 #pragma once
 #include <cstdint>
 
+#include "core/float_formats.h"
+#include "core/status.h"
+
 namespace ans::core {
 
 // Targets and integers are in 1 / 2^kTargetBits; costs in their squares.
@@ -22,11 +25,13 @@ struct TrellisJob {
   const uint8_t* column_class;  // [columns] or null: all are 0
   uint32_t* decisions;          // scratch, [columns][32]
   uint32_t* points;             // scratch, [columns][32]
-  int32_t* symbols;             // [columns][32]
+  int32_t* values;              // [columns][32]: the integers v, whose symbols are v >> 1
 };
 
 struct TrellisCoder {
-  // The symbols k of least distance squared + cost, where k of residue r and m is 2 * m + r / 2.
+  // Targets of a row (see trellis_target.h), every 32nd number from `targets` on. column_step: [columns] or null. kNotFinite, or kSymbolOutOfRange for what is too many steps large.
+  Status (*find_targets)(const void* weights, FloatType type, float row_step, const float* column_step, int64_t columns, int32_t* targets);
+  // The integers of least distance squared + cost.
   void (*search4)(const TrellisJob& job);
   void (*search8)(const TrellisJob& job);
   void (*search32)(const TrellisJob& job);

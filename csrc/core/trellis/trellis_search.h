@@ -2,6 +2,7 @@
 #pragma once
 #include "core/trellis/trellis.h"
 #include "core/trellis/trellis_coder.h"
+#include "core/trellis/trellis_target.h"
 #include "format/bitstream.h"
 
 namespace ans::core {
@@ -92,8 +93,39 @@ void search_trellis(const TrellisJob& job) {
     const U32 residue = V::add(V::add(parity, parity), V::and_(state, one));
     const U32 above = V::and_(V::shr_var(V::load(job.points + j * format::kLanes), residue), one);
     const U32 m = V::add(point_below<V>(V::load(reinterpret_cast<const uint32_t*>(job.targets) + j * format::kLanes), residue), above);
-    V::store(reinterpret_cast<uint32_t*>(job.symbols) + j * format::kLanes, V::add(V::add(m, m), parity));
+    V::store(reinterpret_cast<uint32_t*>(job.values) + j * format::kLanes, V::add(V::template shl<2>(m), residue));
   }
+}
+
+template <class T>
+Status find_row_targets(const T* weights, float row_step, const float* column_step, int64_t columns, int32_t* targets) {
+  constexpr int64_t kPiece = 256;
+  int32_t piece[kPiece];
+  for (int64_t first = 0; first < columns; first += kPiece) {
+    const int64_t n = columns - first < kPiece ? columns - first : kPiece;
+    if (column_step == nullptr) {
+      for (int64_t j = 0; j < n; ++j) piece[j] = trellis_target(to_float(weights[first + j]), row_step);
+    } else {
+      for (int64_t j = 0; j < n; ++j) piece[j] = trellis_target(to_float(weights[first + j]), multiply(row_step, column_step[first + j]));
+    }
+    bool all = true;
+    for (int64_t j = 0; j < n; ++j) all &= piece[j] != kNoTarget;
+    if (!all) {
+      for (int64_t j = 0; j < n; ++j)
+        if (const float w = to_float(weights[first + j]); !(w - w == 0)) return Status::kNotFinite;
+      return Status::kSymbolOutOfRange;
+    }
+    for (int64_t j = 0; j < n; ++j) targets[(first + j) * format::kLanes] = piece[j];
+  }
+  return Status::kOk;
+}
+inline Status find_targets(const void* weights, FloatType type, float row_step, const float* column_step, int64_t columns, int32_t* targets) {
+  switch (type) {
+    case FloatType::kFloat32: return find_row_targets(static_cast<const float*>(weights), row_step, column_step, columns, targets);
+    case FloatType::kBFloat16: return find_row_targets(static_cast<const BFloat16*>(weights), row_step, column_step, columns, targets);
+    case FloatType::kFloat16: break;
+  }
+  return find_row_targets(static_cast<const Float16*>(weights), row_step, column_step, columns, targets);
 }
 
 }  // namespace ANS_TARGET

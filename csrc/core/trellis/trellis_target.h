@@ -8,14 +8,14 @@ namespace ans::core {
 // Integers v up to this: symbols fit in 16 bits.
 constexpr int32_t kMaxTrellisValue = 65000;
 
-// round(weight / step * 2^kTargetBits), halves to even; a step that is not positive gives 0. What is beyond kMaxTrellisValue (or NaN) comes back as kNoTarget.
+// round(weight / step * 2^kTargetBits), halves to even; with a step of 0, 0 for a weight of 0. What is beyond kMaxTrellisValue (or NaN) comes back as kNoTarget.
 constexpr int32_t kNoTarget = INT32_MIN;
 ANS_HD int32_t trellis_target(float weight, float step) {
-  if (!(step > 0.0f)) return 0;
-  const float target = multiply(divide(weight, step), float(kTargetOne));
   constexpr float kMost = float(kMaxTrellisValue) * kTargetOne;
-  if (!(target <= kMost && target >= -kMost)) return kNoTarget;
-  return int32_t((target + 0x1.8p23f) - 0x1.8p23f);
+  const float target = weight == 0.0f ? 0.0f : multiply(divide(weight, step), float(kTargetOne));
+  const bool fits = target <= kMost && target >= -kMost;
+  const float rounded = ((fits ? target : 0.0f) + 0x1.8p23f) - 0x1.8p23f;
+  return fits ? int32_t(rounded) : kNoTarget;
 }
 
 }  // namespace ans::core
