@@ -47,6 +47,8 @@ def samples() -> list[tuple[str, tuple]]:
         ("decode_matrices_out", ([matrix, matrix], [predictor, predictor], [1, 1], [], [-1, -1], [torch.empty_like(q.symbols), torch.empty_like(q.symbols)])),
         ("matrix_directory", (matrix, q.symbols.numel(), torch.int8, [predictor])),
         ("matrix_needs", (matrix, q.symbols.numel(), torch.int8)),
+        ("quantize_trellis", (weight(), scales, torch.zeros(1, 4, 128, dtype=torch.int32), 8)),
+        ("trellis_costs", (torch.ones(2, 4, 128, dtype=torch.int64), 0.3)),
         ("row_scale", (weight(), 6, 12.85)),
         ("row_scale", (weight(dtype=torch.bfloat16), 4)),
         ("pack_scale", (scales,)),

@@ -66,6 +66,16 @@ def _(symbols, scale, exponent, dtype):
     return symbols.new_empty(symbols.shape, dtype=dtype)
 
 
+@_register("ans::quantize_trellis")
+def _(weight, row_step, costs, states=8, column_step=None, column_class=None):
+    return weight.new_empty(weight.shape, dtype=torch.int16), weight.new_empty(costs.shape, dtype=torch.int64), weight.new_empty((), dtype=torch.int64)
+
+
+@_register("ans::trellis_costs")
+def _(counts, lagrange):
+    return counts.new_empty(counts.shape, dtype=torch.int32), counts.new_empty((), dtype=torch.float64)
+
+
 @_register("ans::histogram")
 def _(symbols, contexts=None, num_contexts=1):
     return symbols.new_empty((num_contexts, _BINS[symbols.dtype]), dtype=torch.int64)
