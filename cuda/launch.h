@@ -182,4 +182,25 @@ struct MatrixEncodeLaunch {
 };
 cudaError_t encode_matrix(const MatrixEncodeLaunch& launch, cudaStream_t stream);
 
+// ---- cuda/trellis.cu ----
+
+// All arrays are in device memory.
+struct TrellisLaunch {
+  const void* weights;          // [rows][columns]
+  const float* row_step;        // [rows]
+  const float* column_step;     // [columns] or null
+  const uint8_t* column_class;  // [columns] or null
+  const uint32_t* costs;        // [classes][core::kColumnCosts]
+  const uint32_t* ways;         // core::trellis_ways()
+  int64_t rows, columns;
+  int64_t warps;                // at once, each for 32 rows at a time
+  uint32_t* scratch;            // 128 numbers for every column and warp
+  int16_t* symbols;             // [rows][columns]
+  unsigned long long* counts;   // [classes][core::kColumnCosts], zeroed by the caller
+  unsigned long long* error;    // one, zeroed by the caller
+  uint32_t* status;             // one
+};
+// kNotFinite: a weight is NaN or infinite; kSymbolOutOfRange: one is too many steps large.
+cudaError_t quantize_trellis(const TrellisLaunch& launch, int states, FloatType type, cudaStream_t stream);
+
 }  // namespace ans::cuda

@@ -83,6 +83,7 @@ KERNELS = {
     "QuantizeRows": (64, False),
     "Dequantize": (64, False),
     "CountSymbols": (64, False),
+    "QuantizeTrellis": (96, False),  # the states of a trellis are kept in registers
     "FindMatrixSymbols": (192, False),
     "EncodeMatrixSeeds": (168, True),
     "EncodeMatrixRows": (64, False),

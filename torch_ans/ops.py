@@ -129,9 +129,9 @@ def quantize_trellis(
     Along a row runs a state machine of 4, 8 or 32 states. In state s the symbol k stands for 2k + (s & 1) steps, so that a symbol costs as much as one of a grid of twice the step,
     and errs less. Viterbi's search finds the symbols of least `error + lagrange * bits`, with the bits that these very symbols have: `rounds` times with tables from the round before, and
     lagrange = 2 ln 2 times its error (the slope of rate against distortion at high rate). `column_class` (uint8 [C], below `classes`): columns that have tables of their own.
-    Raises NotFiniteError for NaN and infinity, SymbolOutOfRangeError for weights of more than 65,000 steps."""
+    Raises NotFiniteError for NaN and infinity, InvalidArgumentError for weights of more than 65,000 steps."""
     with translate():
-        costs = torch.zeros(classes, 4, 128, dtype=torch.int32)
+        costs = torch.zeros(classes, 4, 128, dtype=torch.int32, device=weight.device)
         for round_number in range(rounds + 1):
             symbols, counts, error = torch.ops.ans.quantize_trellis(weight.detach(), row_step, costs, states, column_step, column_class)
             mean = error.item() / 4096 / max(1, weight.numel())

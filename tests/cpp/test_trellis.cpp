@@ -30,10 +30,11 @@ Rows make_rows(std::mt19937& rng, int64_t columns, int classes, double spread) {
   return r;
 }
 
-std::vector<int32_t> search(void (*by)(const core::TrellisJob&), const Rows& r) {
+std::vector<int32_t> search(void (*by)(const core::TrellisJob&), int states, const Rows& r) {
+  const auto ways = core::trellis_ways(states);
   std::vector<uint32_t> decisions(r.targets.size()), points(r.targets.size());
   std::vector<int32_t> values(r.targets.size());
-  by({r.targets.data(), r.columns, r.costs.data(), r.column_class.data(), decisions.data(), points.data(), values.data()});
+  by({r.targets.data(), r.columns, r.costs.data(), r.column_class.data(), ways.data(), decisions.data(), points.data(), values.data()});
   return values;
 }
 
@@ -77,13 +78,13 @@ void check(void (*core::TrellisCoder::*by)(const core::TrellisJob&), unsigned se
   std::mt19937 rng(seed);
   for (int trial = 0; trial < 12; ++trial) {
     const Rows r = make_rows(rng, 1 + rng() % 9, 1 + trial % 3, trial % 4 == 0 ? 200 : 3);
-    const std::vector<int32_t> symbols = search(cpu::kScalar.trellises.*by, r);
+    const std::vector<int32_t> symbols = search(cpu::kScalar.trellises.*by, Machine::kStates, r);
     for (int lane = 0; lane < format::kLanes; ++lane) ASSERT_EQ(path_cost<Machine>(r, lane, symbols), least_cost<Machine>(r, lane, 0, 0)) << "trial " << trial << " lane " << lane;
   }
   for (const int64_t columns : {0, 1, 255, 256, 257, 1000}) {
     const Rows r = make_rows(rng, columns, 2, 4);
-    const std::vector<int32_t> expected = search(cpu::kScalar.trellises.*by, r);
-    for (const cpu::Backend* backend : cpu::available_backends()) ASSERT_EQ(search(backend->trellises.*by, r), expected) << backend->name << ", " << columns << " columns";
+    const std::vector<int32_t> expected = search(cpu::kScalar.trellises.*by, Machine::kStates, r);
+    for (const cpu::Backend* backend : cpu::available_backends()) ASSERT_EQ(search(backend->trellises.*by, Machine::kStates, r), expected) << backend->name << ", " << columns << " columns";
   }
 }
 

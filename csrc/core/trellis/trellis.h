@@ -3,6 +3,8 @@
 // in as many bits as a grid of twice the step, but finds integers nearly as near as the grid itself (Marcellin and Fischer 1990; with two tables by s & 1, after Kasner, Marcellin
 // and Hunt 1999).
 #pragma once
+#include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "core/host_device.h"
@@ -13,10 +15,25 @@ template <int kStatesIn, uint32_t kOddIn, uint32_t kParityIn>
 struct TrellisMachine {
   static constexpr int kStates = kStatesIn;
   static ANS_HD constexpr uint32_t next(uint32_t s, uint32_t parity) { return s >> 1 ^ ((s & 1) != 0 ? kOddIn : 0) ^ (parity != 0 ? kParityIn : 0); }
+  // The two ways into state n, as state | parity << 8: the lower state first.
+  static ANS_HD constexpr uint32_t way(uint32_t n, int which) {
+    int found = 0;
+    for (uint32_t s = 0; s < uint32_t(kStates); ++s)
+      for (uint32_t parity = 0; parity < 2; ++parity)
+        if (next(s, parity) == n && found++ == which) return s | parity << 8;
+    return 0;
+  }
 };
 using Trellis4 = TrellisMachine<4, 2, 1>;
 using Trellis8 = TrellisMachine<8, 5, 2>;
 using Trellis32 = TrellisMachine<32, 18, 4>;
+// [states][2], for a number of states that is_trellis().
+inline std::array<uint32_t, 64> trellis_ways(int states) {
+  std::array<uint32_t, 64> ways{};
+  for (uint32_t n = 0; n < uint32_t(states); ++n)
+    for (int which = 0; which < 2; ++which) ways[2 * n + size_t(which)] = states == 4 ? Trellis4::way(n, which) : states == 8 ? Trellis8::way(n, which) : Trellis32::way(n, which);
+  return ways;
+}
 constexpr bool is_trellis(int states) { return states == 4 || states == 8 || states == 32; }
 
 }  // namespace ans::core

@@ -23,6 +23,7 @@ struct TrellisJob {
   int64_t columns;
   const uint32_t* costs;        // [classes][kColumnCosts]
   const uint8_t* column_class;  // [columns] or null: all are 0
+  const uint32_t* ways;         // [states][2]: the machine's way()
   uint32_t* decisions;          // scratch, [columns][32]
   uint32_t* points;             // scratch, [columns][32]
   int32_t* values;              // [columns][32]: the integers v, whose symbols are v >> 1
@@ -32,6 +33,7 @@ struct TrellisCoder {
   // Targets of a row (see trellis_target.h), every 32nd number from `targets` on. column_step: [columns] or null. kNotFinite, or kSymbolOutOfRange for what is too many steps large.
   Status (*find_targets)(const void* weights, FloatType type, float row_step, const float* column_step, int64_t columns, int32_t* targets);
   // The integers of least distance squared + cost.
+  // By the machine that `ways` are of.
   void (*search4)(const TrellisJob& job);
   void (*search8)(const TrellisJob& job);
   void (*search32)(const TrellisJob& job);

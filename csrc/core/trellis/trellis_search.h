@@ -1,5 +1,8 @@
 // Viterbi's algorithm for 32 rows side by side, over a vector of csrc/cpu: compiled once per target.
 #pragma once
+#include <type_traits>
+#include <utility>
+
 #include "core/trellis/trellis.h"
 #include "core/trellis/trellis_coder.h"
 #include "core/trellis/trellis_target.h"
@@ -8,24 +11,14 @@
 namespace ans::core {
 namespace ANS_TARGET {
 
-// The two ways into each state: from state(n, which), by a symbol of parity(n, which). The lower state comes first.
-template <class Machine>
-struct Predecessors {
-  uint32_t of[Machine::kStates][2];  // state | parity << 8
-  constexpr Predecessors() : of() {
-    int found[Machine::kStates] = {};
-    for (uint32_t s = 0; s < uint32_t(Machine::kStates); ++s)
-      for (uint32_t parity = 0; parity < 2; ++parity) {
-        const uint32_t n = Machine::next(s, parity);
-        of[n][found[n]++] = s | parity << 8;
-      }
-  }
-};
-template <class Machine>
-inline constexpr Predecessors<Machine> kPredecessors{};
-
 // v mod 4 of what follows state s by a symbol of this parity.
-constexpr uint32_t residue_of(uint32_t from) { return 2 * (from >> 8) + (from & 1); }
+ANS_HD constexpr uint32_t residue_of(uint32_t from) { return 2 * (from >> 8) + (from & 1); }
+
+// Calls f with every number, each known to the compiler: states stay in registers.
+template <int... n, class F>
+ANS_INLINE void for_each_number(std::integer_sequence<int, n...>, const F& f) {
+  (f(std::integral_constant<int, n>{}), ...);
+}
 
 // The m of the integer 4 * m + residue that is at or below a target.
 template <class V>
@@ -39,14 +32,14 @@ ANS_INLINE typename V::U32 within_reach(const typename V::U32& m, int offset) {
 }
 
 template <class V, class Machine>
-void search_trellis(const TrellisJob& job) {
+ANS_INLINE void search_trellis(const TrellisJob& job) {
   using U32 = typename V::U32;
   constexpr int kStates = Machine::kStates, kShift = kTargetBits + 2;
   constexpr uint32_t kFar = 1u << 30;
   constexpr int64_t kColumnsBetween = 256;  // so many add less than 2^31 to a path
-  const auto& from = kPredecessors<Machine>.of;
   const U32 zero = V::set1(0), one = V::set1(1);
   U32 path[kStates], next[kStates];
+  ANS_UNROLL
   for (int n = 0; n < kStates; ++n) path[n] = V::set1(n == 0 ? 0 : kFar);
 
   for (int64_t j = 0; j < job.columns; ++j) {
@@ -63,24 +56,29 @@ void search_trellis(const TrellisJob& job) {
       best[r] = V::select(second, high, low);
       above = V::or_(above, V::select(second, V::set1(1u << r), zero));
     }
-    ANS_UNROLL
-    for (int n = 0; n < kStates; ++n) {
-      const U32 first = V::add(path[from[n][0] & 0xFF], best[residue_of(from[n][0])]), second = V::add(path[from[n][1] & 0xFF], best[residue_of(from[n][1])]);
+    for_each_number(std::make_integer_sequence<int, kStates>{}, [&](auto number) __attribute__((always_inline)) {
+      constexpr int n = decltype(number)::value;
+      constexpr uint32_t lower = Machine::way(n, 0), upper = Machine::way(n, 1);
+      const U32 first = V::add(path[lower & 0xFF], best[residue_of(lower)]), second = V::add(path[upper & 0xFF], best[residue_of(upper)]);
       const auto other = V::ge(first, V::add(second, one));
       next[n] = V::select(other, second, first);
       decided = V::or_(decided, V::select(other, V::set1(1u << n), zero));
-    }
+    });
     V::store(job.decisions + j * format::kLanes, decided);
     V::store(job.points + j * format::kLanes, above);
     if ((j + 1) % kColumnsBetween == 0) {
       U32 least = next[0];
+      ANS_UNROLL
       for (int n = 1; n < kStates; ++n) least = V::select(V::ge(least, next[n]), next[n], least);
+      ANS_UNROLL
       for (int n = 0; n < kStates; ++n) next[n] = V::sub(next[n], least);
     }
+    ANS_UNROLL
     for (int n = 0; n < kStates; ++n) path[n] = next[n];
   }
 
   U32 state = zero, least = path[0];
+  ANS_UNROLL
   for (int n = 1; n < kStates; ++n) {
     const auto better = V::ge(least, V::add(path[n], one));
     least = V::select(better, path[n], least);
@@ -88,7 +86,7 @@ void search_trellis(const TrellisJob& job) {
   }
   for (int64_t j = job.columns; j-- > 0;) {
     const U32 which = V::and_(V::shr_var(V::load(job.decisions + j * format::kLanes), state), one);
-    const U32 way = V::gather(&from[0][0], V::add(V::add(state, state), which)), parity = V::template shr<8>(way);
+    const U32 way = V::gather(job.ways, V::add(V::add(state, state), which)), parity = V::template shr<8>(way);
     state = V::and_(way, V::set1(0xFF));
     const U32 residue = V::add(V::add(parity, parity), V::and_(state, one));
     const U32 above = V::and_(V::shr_var(V::load(job.points + j * format::kLanes), residue), one);

@@ -1,0 +1,80 @@
+// The arguments of quantize_trellis, checked, for the CPU and the CUDA kernel alike. What is small is brought to the host.
+#pragma once
+#include <torch/csrc/stable/ops.h>
+
+#include <cmath>
+#include <cstring>
+#include <optional>
+#include <vector>
+
+#include "core/trellis/trellis.h"
+#include "core/trellis/trellis_coder.h"
+#include "core/trellis/trellis_costs.h"
+#include "torch/checks.h"
+
+namespace ans::ops {
+
+struct TrellisArguments {
+  // fetch(tensor) -> std::vector<uint8_t>: its bytes, on the host.
+  template <class Fetch>
+  TrellisArguments(const char* op, const Tensor& weight, const Tensor& row_step, const Tensor& cost_tensor, int64_t states, const std::optional<Tensor>& column_steps,
+                   const std::optional<Tensor>& column_classes, const Fetch& fetch)
+      : shape(row_shape(op, weight)), type(float_type(op, weight.scalar_type())) {
+    ANS_CHECK_ARGUMENT(states >= 0 && states <= 32 && core::is_trellis(int(states)), op, "states is ", states, ", not 4, 8 or 32");
+    ANS_CHECK_ARGUMENT(row_step.scalar_type() == ScalarType::Float && row_step.numel() == shape.rows, op, "row_step is not a float32 number for every row");
+    check_same_device(op, weight, row_step, "row_step");
+    ANS_CHECK_ARGUMENT(cost_tensor.scalar_type() == ScalarType::Int && cost_tensor.dim() == 3 && cost_tensor.size(0) >= 1 && cost_tensor.size(0) <= 256 &&
+                           cost_tensor.size(1) == core::kResidues && cost_tensor.size(2) == 2 * core::kReach,
+                       op, "costs are not int32 [classes, ", core::kResidues, ", ", 2 * core::kReach, "]");
+    classes = cost_tensor.size(0);
+    costs = numbers<uint32_t>(fetch(cost_tensor));
+    for (uint32_t c : costs) ANS_CHECK_ARGUMENT(c < core::kMaxSymbolCost, op, "a cost is negative, or ", core::kMaxSymbolCost, " or more");
+    if (column_steps.has_value()) {
+      ANS_CHECK_ARGUMENT(column_steps->scalar_type() == ScalarType::Float && column_steps->dim() == 1 && column_steps->numel() == shape.columns, op,
+                         "column_step is not a float32 number for every column");
+      column_step = numbers<float>(fetch(*column_steps));
+      for (float s : column_step) ANS_CHECK(s > 0 && std::isfinite(s), op, "NotFinite", "a column step is not positive, NaN or infinite");
+    }
+    if (column_classes.has_value()) {
+      ANS_CHECK_ARGUMENT(column_classes->scalar_type() == ScalarType::Byte && column_classes->dim() == 1 && column_classes->numel() == shape.columns, op,
+                         "column_class is not a uint8 number for every column");
+      column_class = fetch(*column_classes);
+      for (size_t j = 0; j < column_class.size(); ++j) ANS_CHECK_ARGUMENT(column_class[j] < classes, op, "column ", j, " is of class ", int(column_class[j]), " of ", classes);
+    }
+  }
+  static bool is_step(float s) { return s >= 0 && std::isfinite(s); }
+
+  RowShape shape;
+  core::FloatType type;
+  int64_t classes = 1;
+  std::vector<uint32_t> costs;
+  std::vector<float> column_step;     // or empty
+  std::vector<uint8_t> column_class;  // or empty
+
+ private:
+  template <class T>
+  static std::vector<T> numbers(const std::vector<uint8_t>& bytes) {
+    std::vector<T> result(bytes.size() / sizeof(T));
+    if (!result.empty()) std::memcpy(result.data(), bytes.data(), bytes.size());
+    return result;
+  }
+};
+
+inline void check_trellis_counts(const char* op, const Tensor& counts, double lagrange) {
+  ANS_CHECK_ARGUMENT(counts.scalar_type() == ScalarType::Long && counts.dim() == 3 && counts.size(1) == core::kResidues && counts.size(2) == 2 * core::kReach, op,
+                     "counts are not what quantize_trellis returns");
+  ANS_CHECK_ARGUMENT(std::isfinite(lagrange) && lagrange >= 0, op, "lagrange is ", lagrange, ", not a number of at least 0");
+}
+
+// core::find_trellis_costs() of `count` numbers on the host.
+inline double trellis_costs(const char* op, const int64_t* counts, int64_t count, double lagrange, int32_t* costs) {
+  for (int64_t i = 0; i < count; ++i) ANS_CHECK_ARGUMENT(counts[i] >= 0, op, "a count is negative");
+  return core::find_trellis_costs(counts, count / core::kColumnCosts, lagrange, costs);
+}
+
+inline void check_trellis_status(const char* op, core::Status status) {
+  ANS_CHECK_ARGUMENT(status != core::Status::kSymbolOutOfRange, op, "a weight is too many steps large, or its step is 0");
+  check_status(op, status, "the weight holds NaN or infinity, or a row step is negative, NaN or infinite");
+}
+
+}  // namespace ans::ops

@@ -1,0 +1,74 @@
+// Trellis-coded quantization: a warp for 32 rows, a row in every thread.
+#include "cuda/device.cuh"
+#include "cuda/launch.h"
+#include "cuda/report.cuh"
+
+#include "core/trellis/trellis_search.h"
+#include "core/vector_warp.h"
+
+namespace ans::cuda {
+namespace {
+
+namespace warp = core::ANS_TARGET;
+
+template <class Machine, class T>
+struct QuantizeTrellis {
+  static constexpr int kThreads = 32, kBlocks = 8;
+  struct Shared {};
+  TrellisLaunch d;
+
+  ANS_INLINE void operator()(Shared&) const {
+    const int64_t size = d.columns * 32;
+    uint32_t* const memory = d.scratch + Block::number() * 4 * size;  // targets, decisions, points, values
+    const int lane = int(Warp::lane());
+    for (int64_t group = Block::number(); group * 32 < d.rows; group += d.warps) {
+      const int64_t row = group * 32 + lane;
+      const bool is_there = row < d.rows;
+      const float step = is_there ? d.row_step[row] : 0.0f;
+      core::Status status = step >= 0.0f && step - step == 0.0f ? core::Status::kOk : core::Status::kNotFinite;
+      for (int64_t j = 0; j < d.columns; ++j) {
+        int32_t target = 0;
+        if (is_there) {
+          const float w = core::to_float(static_cast<const T*>(d.weights)[row * d.columns + j]);
+          target = core::trellis_target(w, d.column_step == nullptr ? step : core::multiply(step, d.column_step[j]));
+          if (target == core::kNoTarget && status == core::Status::kOk) status = w - w == 0 ? core::Status::kSymbolOutOfRange : core::Status::kNotFinite;
+          if (target == core::kNoTarget) target = 0;
+        }
+        memory[j * 32 + lane] = uint32_t(target);
+      }
+      if (status != core::Status::kOk) report(d.status, 0, status);
+      const core::TrellisJob job{reinterpret_cast<const int32_t*>(memory), d.columns, d.costs, d.column_class, d.ways, memory + size, memory + 2 * size,
+                                 reinterpret_cast<int32_t*>(memory + 3 * size)};
+      warp::search_trellis<core::ANS_TARGET::VectorWarp<Warp>, Machine>(job);
+      Counter error = 0;
+      for (int64_t j = 0; j < d.columns && is_there; ++j) {
+        const int32_t v = job.values[j * 32 + lane], bounded = (v >> 2) < -core::kReach ? -core::kReach : (v >> 2) >= core::kReach ? core::kReach - 1 : v >> 2;
+        const int64_t distance = int64_t(v) * core::kTargetOne - job.targets[j * 32 + lane];
+        error += Counter(distance * distance);
+        d.symbols[row * d.columns + j] = int16_t(v >> 1);
+        atomic_add(&d.counts[(d.column_class == nullptr ? 0 : d.column_class[j]) * core::kColumnCosts + (v & 3) * 2 * core::kReach + bounded + core::kReach], Counter{1});
+      }
+      atomic_add(d.error, error);
+    }
+  }
+};
+
+template <class Machine>
+cudaError_t launch_typed(const TrellisLaunch& d, FloatType type, cudaStream_t stream) {
+  switch (type) {
+    case FloatType::kFloat32: return launch(QuantizeTrellis<Machine, float>{d}, d.warps, stream);
+    case FloatType::kBFloat16: return launch(QuantizeTrellis<Machine, core::BFloat16>{d}, d.warps, stream);
+    case FloatType::kFloat16: return launch(QuantizeTrellis<Machine, Float16>{d}, d.warps, stream);
+  }
+  return cudaErrorInvalidValue;
+}
+
+}  // namespace
+
+cudaError_t quantize_trellis(const TrellisLaunch& d, int states, FloatType type, cudaStream_t stream) {
+  if (states == 4) return launch_typed<core::Trellis4>(d, type, stream);
+  if (states == 8) return launch_typed<core::Trellis8>(d, type, stream);
+  return states == 32 ? launch_typed<core::Trellis32>(d, type, stream) : cudaErrorInvalidValue;
+}
+
+}  // namespace ans::cuda
