@@ -42,11 +42,11 @@ struct QuantizeTrellis {
       warp::search_trellis<core::ANS_TARGET::VectorWarp<Warp>, Machine>(job);
       Counter error = 0;
       for (int64_t j = 0; j < d.columns && is_there; ++j) {
-        const int32_t v = job.values[j * 32 + lane], bounded = (v >> 2) < -core::kReach ? -core::kReach : (v >> 2) >= core::kReach ? core::kReach - 1 : v >> 2;
+        const int32_t v = job.values[j * 32 + lane];
         const int64_t distance = int64_t(v) * core::kTargetOne - job.targets[j * 32 + lane];
         error += Counter(distance * distance);
         d.symbols[row * d.columns + j] = int16_t(v >> 1);
-        atomic_add(&d.counts[(d.column_class == nullptr ? 0 : d.column_class[j]) * core::kColumnCosts + (v & 3) * 2 * core::kReach + bounded + core::kReach], Counter{1});
+        atomic_add(&d.counts[(d.column_class == nullptr ? 0 : d.column_class[j]) * core::kColumnCosts + core::trellis_place(v)], Counter{1});
       }
       atomic_add(d.error, error);
     }

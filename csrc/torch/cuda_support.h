@@ -120,9 +120,12 @@ class Statuses {
     for (size_t i = 0; i < found_.size(); ++i) check_status(op, found(i), (name_of(what, i, found_.size()) + explanation).c_str());
   }
   // An operator that refuses bad values cannot return earlier.
-  void wait_and_check(const char* op, cudaStream_t stream, const char* explanation, const char* what = "tensor") {
+  void wait(const char* op, cudaStream_t stream) {
     fetch(op, stream);
     check_cuda(op, cudaStreamSynchronize(stream));
+  }
+  void wait_and_check(const char* op, cudaStream_t stream, const char* explanation, const char* what = "tensor") {
+    wait(op, stream);
     check(op, explanation, what);
   }
 

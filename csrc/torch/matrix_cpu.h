@@ -36,9 +36,9 @@ inline void transpose_bytes(const uint8_t* from, int64_t lines, int64_t columns,
 }
 
 inline format::SymbolType matrix_type(const char* op, const Tensor& symbols) {
-  ANS_CHECK_ARGUMENT(symbols.scalar_type() == ScalarType::Char || symbols.scalar_type() == ScalarType::Byte, op, "symbols of a matrix are int8 or uint8");
+  const format::SymbolType type = matrix_symbol_type(op, symbols.scalar_type());
   ANS_CHECK_ARGUMENT(symbols.is_cpu(), op, "symbols of a matrix are on the CPU");
-  return symbol_type(op, symbols.scalar_type());
+  return type;
 }
 
 // Decodes a stream. `which` begins the text of an error; `reference`: the symbols of the matrix that it may refer to, as they lie in memory, or null.

@@ -129,8 +129,7 @@ void decode_matrices(const char* op, const std::vector<MatrixSource>& sources, c
                                   device_pointer<uint8_t>(warps.memory),      warps.bytes_of_one,                              warps.count,
                                   statuses.pointer()};
   check_cuda(op, cuda::decode_matrices(launch, level_begin.data(), levels, stream));
-  statuses.fetch(op, stream);
-  check_cuda(op, cudaStreamSynchronize(stream));
+  statuses.wait(op, stream);
   for (size_t i = 0; i < sources.size(); ++i) check_status(op, statuses.found(i), (sources[i].which + "the payload is damaged").c_str());
 }
 

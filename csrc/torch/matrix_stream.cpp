@@ -87,11 +87,11 @@ std::vector<MatrixSource> matrix_sources(const char* op, const std::vector<Tenso
     const Tensor& out = outs[i];
     check_same_device(op, outs[0], out, "out");
     ANS_CHECK_ARGUMENT(out.is_contiguous(), op, "out is not contiguous");
-    ANS_CHECK_ARGUMENT(out.scalar_type() == ScalarType::Char || out.scalar_type() == ScalarType::Byte, op, "symbols of a matrix are int8 or uint8");
+    const format::SymbolType type = matrix_symbol_type(op, out.scalar_type());
     ANS_CHECK_ARGUMENT(predictor_counts[i] >= 0 && size_t(predictor_counts[i]) <= predictors.size() - next, op, "there are fewer predictors than their counts say");
     const auto first = predictors.begin() + int64_t(next);
     next += size_t(predictor_counts[i]);
-    MatrixSource source{name_stream(i, streams.size()), torch::stable::contiguous(streams[i]),           out.numel(), symbol_type(op, out.scalar_type()),
+    MatrixSource source{name_stream(i, streams.size()), torch::stable::contiguous(streams[i]),           out.numel(), type,
                         static_cast<uint8_t*>(out.mutable_data_ptr()), parse_predictors(op, {first, first + predictor_counts[i]})};
     const int64_t r = reference_of[i];
     ANS_CHECK_ARGUMENT(r >= -1 && (r < int64_t(i) || r >= count) && r < count + int64_t(given.size()), op, source.which, "reference ", r, " is no earlier stream and no given matrix");
@@ -109,8 +109,7 @@ std::vector<MatrixSource> matrix_sources(const char* op, const std::vector<Tenso
 }
 
 MatrixHeader::MatrixHeader(const char* op, const Tensor& symbols, const Tensor& header, const std::vector<Tensor>& predictors, const std::optional<Tensor>& given) {
-  ANS_CHECK_ARGUMENT(symbols.scalar_type() == ScalarType::Char || symbols.scalar_type() == ScalarType::Byte, op, "symbols of a matrix are int8 or uint8");
-  type = symbol_type(op, symbols.scalar_type());
+  type = matrix_symbol_type(op, symbols.scalar_type());
   check_bytes(op, "header", header);
   ANS_CHECK_ARGUMENT(header.is_cpu(), op, "the header is on the CPU");
   const Tensor source = torch::stable::contiguous(header);

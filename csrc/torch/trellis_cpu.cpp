@@ -69,8 +69,8 @@ std::tuple<Tensor, Tensor, Tensor> quantize_trellis_cpu(const Tensor& weight, co
       for (int64_t j = 0; j < shape.columns; ++j) {
         int64_t* const of_class = own_count.data() + (class_of == nullptr ? 0 : class_of[j]) * core::kColumnCosts;
         for (int64_t lane = 0; lane < width; ++lane) {
-          const int32_t v = values[size_t(j * kLanes + lane)], m = std::max(-core::kReach, std::min(core::kReach - 1, v >> 2));
-          ++of_class[(v & 3) * 2 * core::kReach + m + core::kReach];
+          const int32_t v = values[size_t(j * kLanes + lane)];
+          ++of_class[core::trellis_place(v)];
           const int64_t distance = int64_t(v) * core::kTargetOne - targets[size_t(j * kLanes + lane)];
           own_error += distance * distance;
         }

@@ -52,8 +52,7 @@ std::tuple<Tensor, Tensor, Tensor> quantize_trellis_cuda(const Tensor& weight, c
                                    device_pointer<unsigned long long>(error),
                                    status.pointer()};
   check_cuda(kOp, cuda::quantize_trellis(launch, int(states), arguments.type, here.stream));
-  status.fetch(kOp, here.stream);
-  check_cuda(kOp, cudaStreamSynchronize(here.stream));
+  status.wait(kOp, here.stream);
   check_trellis_status(kOp, status.found(0));
   return {symbols, counts, error};
 }

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "core/float_formats.h"
+#include "core/host_device.h"
 #include "core/status.h"
 
 namespace ans::core {
@@ -14,6 +15,11 @@ constexpr int32_t kTargetOne = 1 << kTargetBits;
 constexpr int kReach = 64, kResidues = 4;
 // Costs of all symbols of a column: [kResidues][2 * kReach].
 constexpr int kColumnCosts = kResidues * 2 * kReach;
+// Where v stands among these.
+ANS_HD int trellis_place(int32_t v) {
+  const int32_t m = v >> 2, within = m < -kReach ? -kReach : m >= kReach ? kReach - 1 : m;
+  return (v & 3) * 2 * kReach + within + kReach;
+}
 // Of a target's and of a symbol's cost, that a path of 2^8 columns fits in 32 bits.
 constexpr uint32_t kMaxSymbolCost = 1u << 22;
 

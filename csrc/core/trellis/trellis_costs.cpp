@@ -18,7 +18,7 @@ double find_trellis_costs(const int64_t* counts, int64_t classes, double lagrang
   for (int64_t c = 0; c < classes; ++c)
     for (int odd = 0; odd < 2; ++odd) {
       std::vector<uint64_t> of_symbol(256, 0);
-      auto place = [&](int k) { return c * kColumnCosts + (2 * (k & 1) + odd) * 2 * kReach + (k >> 1) + kReach; };
+      auto place = [&](int k) { return c * kColumnCosts + trellis_place(2 * k + odd); };
       for (int k = -128; k < 128; ++k) of_symbol[size_t(k + 128)] = uint64_t(counts[place(k)]);
       const FrequencyTable table = build_table(of_symbol.data(), format::SymbolType::kI8);
       for (int k = -128; k < 128; ++k) {
