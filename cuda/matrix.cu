@@ -48,7 +48,7 @@ struct FindMatrixSymbols {
       const int64_t escapes = warp::find_chunk_symbols<Warp>(matrix, rows, job, places, scratch, d.symbols + 32 * job.first_row, d.costs + 32 * i, d.raw + job.first_symbol);
       if (Warp::lane() != 0) continue;
       d.escapes[i] = escapes;
-      if (escapes < 0) report(d.status, 0, core::Status::kSymbolNotInTable);
+      if (escapes < 0) report(d.status, 0, core::Status(int(-escapes)));
     }
   }
 };

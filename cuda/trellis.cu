@@ -45,7 +45,7 @@ struct QuantizeTrellis {
         const int32_t v = job.values[j * 32 + lane];
         const int64_t distance = int64_t(v) * core::kTargetOne - job.targets[j * 32 + lane];
         error += Counter(distance * distance);
-        d.symbols[row * d.columns + j] = int16_t(v >> 1);
+        d.symbols[row * d.columns + j] = int16_t(v);
         atomic_add(&d.counts[(d.column_class == nullptr ? 0 : d.column_class[j]) * core::kColumnCosts + core::trellis_place(v)], Counter{1});
       }
       atomic_add(d.error, error);

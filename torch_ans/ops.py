@@ -106,7 +106,7 @@ def dequantize(symbols: Tensor, scale: Tensor, exponent: Tensor, dtype: torch.dt
 
 
 class TrellisQuantized(NamedTuple):
-    """symbols int16 [..., C]: k, which stands for `2 * k + (state & 1)` steps (see `quantize_trellis`). bits: of all symbols under one table for each class of columns and
+    """symbols int16 [..., C], in steps: each is `2 * k + (state & 1)` (see `quantize_trellis`). bits: of all symbols under one table for each class of columns and
     `state & 1`, tables not counted. error: mean squared, in squared steps of the weights' rows."""
 
     symbols: Tensor
@@ -126,10 +126,10 @@ def quantize_trellis(
 ) -> TrellisQuantized:
     """Trellis-coded quantization of each row of `weight` [..., C] (float32, bfloat16 or float16) in multiples of `row_step` [...] (float32, times `column_step` [C] if given).
 
-    Along a row runs a state machine of 4, 8 or 32 states. In state s the symbol k stands for 2k + (s & 1) steps, so that a symbol costs as much as one of a grid of twice the step,
-    and errs less. Viterbi's search finds the symbols of least `error + lagrange * bits`, with the bits that these very symbols have: `rounds` times with tables from the round before, and
+    Along a row runs a state machine of 4, 8 or 32 states. In state s the next symbol is 2k + (s & 1) for some k, so that it costs as much as one of a grid of twice the step,
+    and errs less (BITSTREAM.md, section 7.5). `fit_matrix(..., trellis=states)` and `encode_matrix` make a stream of rows of such symbols. Viterbi's search finds the symbols of least `error + lagrange * bits`, with the bits that these very symbols have: `rounds` times with tables from the round before, and
     lagrange = 2 ln 2 times its error (the slope of rate against distortion at high rate). `column_class` (uint8 [C], below `classes`): columns that have tables of their own.
-    Raises NotFiniteError for NaN and infinity, InvalidArgumentError for weights of more than 65,000 steps."""
+    Raises NotFiniteError for NaN and infinity, InvalidArgumentError for weights of more than 32,700 steps."""
     with translate():
         costs = torch.zeros(classes, 4, 128, dtype=torch.int32, device=weight.device)
         for round_number in range(rounds + 1):
@@ -354,8 +354,9 @@ def fit_matrix(
     chunk_symbols: int = DEFAULT_CHUNK_SYMBOLS,
     sample_symbols: int = 1 << 20,
     adaptations: int = 6,
+    trellis: int = 0,
 ) -> FittedMatrix:
-    """The best model of symbols (int8 or uint8, of any shape) as lines of `columns` symbols. Line i, column j is element `i * columns + j`, or with
+    """The best model of symbols (int8, uint8 or int16, of any shape) as lines of `columns` symbols. Line i, column j is element `i * columns + j`, or with
     `transposed` element `j * lines + i`.
 
     predictors: of which each line uses the one that suits it (none given: no linear prediction). `own_predictors`: the stream carries them; otherwise
@@ -363,10 +364,11 @@ def fit_matrix(
     reference: symbols of another matrix of the same size and dtype (`reference_transposed` as `transposed`), whose line i may help to predict line i.
     means: columns have means. levels: how deep lines of this matrix may refer to each other (0: not at all).
     sample_symbols: choices are made on about so many symbols; the result is fitted to all.
-    adaptations: so many ways to follow scales along a line are tried (1 … 6)."""
+    adaptations: so many ways to follow scales along a line are tried (1 … 6).
+    trellis: symbols are the integers of `quantize_trellis` with so many states; lines are then its rows."""
     with translate():
         header, bits = torch.ops.ans.fit_matrix(
-            symbols, columns, transposed, list(predictors), own_predictors, reference, reference_transposed, means, levels, chunk_symbols, sample_symbols, adaptations
+            symbols, columns, transposed, list(predictors), own_predictors, reference, reference_transposed, means, levels, chunk_symbols, sample_symbols, adaptations, trellis
         )
     return FittedMatrix(header, int(bits))
 

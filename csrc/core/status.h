@@ -9,7 +9,7 @@ namespace ans::core {
   X(NonzeroPadding) X(DirectoryTruncated) X(TailOutOfRange) X(ChunkWordsOutOfRange) X(PayloadTruncated)                 \
   X(PayloadTrailing) X(StateOutOfRange) X(WordsExhausted) X(WordsLeft) X(TailEmpty) X(TailStateMismatch)                \
   X(MatrixShapeOutOfRange) X(ParameterOutOfRange) X(ReferenceCycle) X(ReferenceMissing)                                   \
-  X(SymbolNotInTable) X(SymbolsChanged) X(InvalidArgument) X(NotFinite)
+  X(SymbolNotInTable) X(NoTrellisPath) X(SymbolsChanged) X(InvalidArgument) X(NotFinite)
 
 enum class [[nodiscard]] Status : int {
 #define X(name) k##name,

@@ -45,6 +45,7 @@ struct VectorWarp {
   ANS_INLINE static U32 set1(uint32_t v) { return v; }
   ANS_INLINE static U32 and_(U32 a, U32 b) { return a & b; }
   ANS_INLINE static U32 or_(U32 a, U32 b) { return a | b; }
+  ANS_INLINE static U32 xor_(U32 a, U32 b) { return a ^ b; }
   ANS_INLINE static U32 add(U32 a, U32 b) { return a + b; }
   ANS_INLINE static U32 sub(U32 a, U32 b) { return a - b; }
   ANS_INLINE static U32 mul(U32 a, U32 b) { return a * b; }

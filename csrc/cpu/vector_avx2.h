@@ -63,6 +63,7 @@ struct VectorAvx2 {
 #define ANS_EACH(expression) make([&](int k) __attribute__((always_inline)) { return expression; })
   ANS_INLINE static U32 set1(uint32_t c) { return ANS_EACH((void(k), _mm256_set1_epi32(int(c)))); }
   ANS_INLINE static U32 and_(const U32& a, const U32& b) { return ANS_EACH(_mm256_and_si256(a.v[k], b.v[k])); }
+  ANS_INLINE static U32 xor_(const U32& a, const U32& b) { return ANS_EACH(_mm256_xor_si256(a.v[k], b.v[k])); }
   ANS_INLINE static U32 or_(const U32& a, const U32& b) { return ANS_EACH(_mm256_or_si256(a.v[k], b.v[k])); }
   ANS_INLINE static U32 add(const U32& a, const U32& b) { return ANS_EACH(_mm256_add_epi32(a.v[k], b.v[k])); }
   ANS_INLINE static U32 sub(const U32& a, const U32& b) { return ANS_EACH(_mm256_sub_epi32(a.v[k], b.v[k])); }

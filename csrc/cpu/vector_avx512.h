@@ -45,6 +45,7 @@ struct VectorAvx512 {
   ANS_INLINE static U32 set1(uint32_t c) { return {_mm512_set1_epi32(int(c)), _mm512_set1_epi32(int(c))}; }
   ANS_INLINE static U32 and_(const U32& x, const U32& y) { return {_mm512_and_si512(x.a, y.a), _mm512_and_si512(x.b, y.b)}; }
   ANS_INLINE static U32 or_(const U32& x, const U32& y) { return {_mm512_or_si512(x.a, y.a), _mm512_or_si512(x.b, y.b)}; }
+  ANS_INLINE static U32 xor_(const U32& x, const U32& y) { return {_mm512_xor_si512(x.a, y.a), _mm512_xor_si512(x.b, y.b)}; }
   ANS_INLINE static U32 add(const U32& x, const U32& y) { return {_mm512_add_epi32(x.a, y.a), _mm512_add_epi32(x.b, y.b)}; }
   ANS_INLINE static U32 sub(const U32& x, const U32& y) { return {_mm512_sub_epi32(x.a, y.a), _mm512_sub_epi32(x.b, y.b)}; }
   ANS_INLINE static U32 mul(const U32& x, const U32& y) { return {_mm512_mullo_epi32(x.a, y.a), _mm512_mullo_epi32(x.b, y.b)}; }

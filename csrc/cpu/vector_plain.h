@@ -36,6 +36,7 @@ struct VectorPlain {
   }
   ANS_INLINE static U32 set1(uint32_t v) { return make([&](int) { return v; }); }
   ANS_INLINE static U32 and_(const U32& a, const U32& b) { return make([&](int i) { return a.lane[i] & b.lane[i]; }); }
+  ANS_INLINE static U32 xor_(const U32& a, const U32& b) { return make([&](int i) { return a.lane[i] ^ b.lane[i]; }); }
   ANS_INLINE static U32 or_(const U32& a, const U32& b) { return make([&](int i) { return a.lane[i] | b.lane[i]; }); }
   ANS_INLINE static U32 add(const U32& a, const U32& b) { return make([&](int i) { return a.lane[i] + b.lane[i]; }); }
   ANS_INLINE static U32 sub(const U32& a, const U32& b) { return make([&](int i) { return a.lane[i] - b.lane[i]; }); }

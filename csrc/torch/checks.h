@@ -73,12 +73,6 @@ inline format::SymbolType symbol_type(const char* op, ScalarType dtype) {
                                      : format::SymbolType::kI16;
 }
 
-// The same, of a matrix that is predicted.
-inline format::SymbolType matrix_symbol_type(const char* op, ScalarType dtype) {
-  ANS_CHECK_ARGUMENT(dtype == ScalarType::Char || dtype == ScalarType::Byte, op, "symbols of a matrix are int8 or uint8");
-  return symbol_type(op, dtype);
-}
-
 // Symbols that are counted into histograms of the same bins.
 inline void check_symbols_alike(const char* op, const std::vector<Tensor>& symbols) {
   ANS_CHECK_ARGUMENT(!symbols.empty(), op, "there are no tensors");

@@ -97,7 +97,7 @@ void decode_matrices(const char* op, const std::vector<MatrixSource>& sources, c
   for (size_t i = 0; i < sources.size(); ++i) {
     const OpenedMatrix& m = opened[i];
     const core::LineOrder& order = m.parts->order;
-    core::WarpMatrix matrix = placed[i].matrix(arrays, sources[i].out, sources[i].reference(), sources[i].type != format::SymbolType::kU8);
+    core::WarpMatrix matrix = placed[i].matrix(arrays, sources[i].out, sources[i].reference(), sources[i].type);
     matrix.tables = m.contexts.slots();
     matrix.tables.divider = dividers[i].in(arrays), matrix.tables.step = steps[i].in(arrays);
     matrices.push_back(matrix);

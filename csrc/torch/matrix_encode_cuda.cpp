@@ -58,7 +58,7 @@ Tensor encode_matrix_cuda(const Tensor& symbols, const Tensor& header, std::vect
   Statuses status(source, 1);
   const uint8_t* const given = head.reference.has_value() ? static_cast<const uint8_t*>(head.reference->const_data_ptr()) : nullptr;
   cuda::MatrixEncodeLaunch launch{};
-  launch.matrix = placed.matrix(arrays, static_cast<uint8_t*>(const_cast<void*>(source.const_data_ptr())), given, head.type != format::SymbolType::kU8);  // only read
+  launch.matrix = placed.matrix(arrays, static_cast<uint8_t*>(const_cast<void*>(source.const_data_ptr())), given, head.type);  // only read
   launch.jobs = placed_jobs.in(arrays), launch.job_count = chunks, launch.rows = placed_rows.in(structs);
   launch.entries_of = entries_of.in(arrays), launch.tables = encode_tables.in(arrays), launch.mantissa_logs = logs.in(arrays);
   launch.scratch = device_pointer<uint8_t>(warps.memory), launch.scratch_bytes = warps.bytes_of_one, launch.warps = warps.count;
@@ -68,7 +68,7 @@ Tensor encode_matrix_cuda(const Tensor& symbols, const Tensor& header, std::vect
   check_cuda(kOp, cuda::encode_matrix(launch, here.stream));
   status.fetch(kOp, here.stream);
   const std::vector<uint8_t> fetched = fetch_now(kOp, entries, here.stream);
-  status.check(kOp, "a symbol is none that the header knows");
+  status.check(kOp, kForeignSymbols);
 
   std::vector<core::ChunkEntry> directory;
   for (int64_t c = 0; c < chunks; ++c) {

@@ -9,6 +9,7 @@
 #include "core/matrix/predictor_fit.h"
 #include "core/matrix/predictor_sets.h"
 #include "core/matrix/reference_fit.h"
+#include "core/trellis/trellis.h"
 #include "cpu/backends.h"
 #include "torch/matrix_cpu.h"
 #include "torch/matrix_stream.h"
@@ -20,17 +21,21 @@ namespace {
 using format::SymbolType;
 
 std::tuple<Tensor, Tensor> fit_matrix_cpu(const Tensor& symbols, int64_t columns, bool transposed, std::vector<Tensor> predictors, bool own_predictors, std::optional<Tensor> reference,
-                                          bool reference_transposed, bool means, int64_t levels, int64_t chunk_symbols, int64_t sample_symbols, int64_t adaptations) {
+                                          bool reference_transposed, bool means, int64_t levels, int64_t chunk_symbols, int64_t sample_symbols, int64_t adaptations, int64_t trellis) {
   constexpr const char* kOp = "fit_matrix";
   check_chunk_symbols(kOp, chunk_symbols);
   ANS_CHECK_ARGUMENT(levels >= 0 && levels <= core::kMaxLevel, kOp, "levels is ", levels, ", not in 0 ... ", core::kMaxLevel);
   ANS_CHECK_ARGUMENT(int64_t(predictors.size()) <= core::kMaxPredictors, kOp, "there are more than ", core::kMaxPredictors, " predictors");
-  const View view(kOp, symbols, columns, transposed);
+  ANS_CHECK_ARGUMENT(trellis == 0 || (trellis > 0 && trellis <= 32 && core::is_trellis(int(trellis))), kOp, "trellis is ", trellis, ", not 0, 4, 8 or 32");
+  const FitView view(kOp, symbols, columns, transposed);
   const std::optional<Tensor> other = checked_reference(kOp, reference, symbols.numel(), symbols.scalar_type());
-  std::optional<View> given;
+  std::optional<FitView> given;
   if (other.has_value()) given.emplace(kOp, *other, columns, reference_transposed);
   core::FitInput input{};
   input.lines = view.lines();
+  input.type = view.type();
+  std::tie(input.lowest, input.highest) = view.range();
+  input.trellis = int(trellis);
   input.transposed = transposed;
   if (given.has_value()) input.given = given->lines().symbols;
   input.given_transposed = reference_transposed;
@@ -56,7 +61,7 @@ std::tuple<Tensor, Tensor> fit_matrix_cpu(const Tensor& symbols, int64_t columns
 Tensor matrix_gram_cpu(const Tensor& symbols, int64_t columns, bool transposed) {
   constexpr const char* kOp = "matrix_gram";
   ANS_CHECK_ARGUMENT(columns <= core::kMaxPeriod, kOp, columns, " columns are more than a predictor can have");
-  const View view(kOp, symbols, columns, transposed);
+  const FitView view(kOp, symbols, columns, transposed);
   core::Gram gram;
   gram.columns = columns;
   core::add_to_gram(cpu::backend().matrices, in_threads, view.lines().symbols, view.lines().type != SymbolType::kU8, view.lines().lines, columns, &gram);
@@ -113,8 +118,8 @@ std::tuple<Tensor, Tensor> fit_predictor_cpu(std::vector<Tensor> grams) {
 // What the lines of a matrix save by references to those of another one, in bits, before any other prediction.
 Tensor reference_gain_cpu(const Tensor& symbols, int64_t columns, bool transposed, const Tensor& reference, bool reference_transposed) {
   constexpr const char* kOp = "reference_gain";
-  const View view(kOp, symbols, columns, transposed);
-  const View other(kOp, checked_reference(kOp, reference, symbols.numel(), symbols.scalar_type()).value(), columns, reference_transposed);
+  const FitView view(kOp, symbols, columns, transposed);
+  const FitView other(kOp, checked_reference(kOp, reference, symbols.numel(), symbols.scalar_type()).value(), columns, reference_transposed);
   const core::MatrixCoder& coder = cpu::backend().matrices;
   std::vector<core::Residuals> own, given;
   own.push_back(core::residuals_of(coder, in_threads, view.lines(), nullptr));
@@ -161,10 +166,10 @@ std::vector<Tensor> fit_predictors_cpu(std::vector<Tensor> symbols, int64_t colu
   ANS_CHECK_ARGUMENT(!symbols.empty() && symbols.size() == transposed.size(), kOp, symbols.size(), " tensors and ", transposed.size(), " flags");
   ANS_CHECK_ARGUMENT(most >= 1 && most <= core::kMaxParts, kOp, "most is ", most, ", not in 1 ... ", core::kMaxParts);
   ANS_CHECK_ARGUMENT(columns <= core::kMaxPeriod, kOp, columns, " columns are more than a predictor can have");
-  std::vector<std::unique_ptr<View>> views;
+  std::vector<std::unique_ptr<FitView>> views;
   std::vector<core::LineSet> sets;
   for (size_t i = 0; i < symbols.size(); ++i) {
-    views.push_back(std::make_unique<View>(kOp, symbols[i], columns, transposed[i] != 0));
+    views.push_back(std::make_unique<FitView>(kOp, symbols[i], columns, transposed[i] != 0));
     sets.push_back(views.back()->lines());
   }
   std::vector<Tensor> result;

@@ -87,7 +87,7 @@ std::vector<MatrixSource> matrix_sources(const char* op, const std::vector<Tenso
     const Tensor& out = outs[i];
     check_same_device(op, outs[0], out, "out");
     ANS_CHECK_ARGUMENT(out.is_contiguous(), op, "out is not contiguous");
-    const format::SymbolType type = matrix_symbol_type(op, out.scalar_type());
+    const format::SymbolType type = symbol_type(op, out.scalar_type());
     ANS_CHECK_ARGUMENT(predictor_counts[i] >= 0 && size_t(predictor_counts[i]) <= predictors.size() - next, op, "there are fewer predictors than their counts say");
     const auto first = predictors.begin() + int64_t(next);
     next += size_t(predictor_counts[i]);
@@ -109,7 +109,7 @@ std::vector<MatrixSource> matrix_sources(const char* op, const std::vector<Tenso
 }
 
 MatrixHeader::MatrixHeader(const char* op, const Tensor& symbols, const Tensor& header, const std::vector<Tensor>& predictors, const std::optional<Tensor>& given) {
-  type = matrix_symbol_type(op, symbols.scalar_type());
+  type = symbol_type(op, symbols.scalar_type());
   check_bytes(op, "header", header);
   ANS_CHECK_ARGUMENT(header.is_cpu(), op, "the header is on the CPU");
   const Tensor source = torch::stable::contiguous(header);

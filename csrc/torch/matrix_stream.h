@@ -34,6 +34,9 @@ struct MatrixStream {
   std::vector<int64_t> begin;  // of the chunks, from the stream's first byte
 };
 
+// Why a symbol is refused, whichever way.
+constexpr const char* kForeignSymbols = "a symbol is none that the header knows, or none that its trellis has there";
+
 // Streams that are decoded together, since they refer to one another's symbols.
 struct MatrixSource {
   std::string which;

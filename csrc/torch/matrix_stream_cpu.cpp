@@ -21,7 +21,6 @@ using format::SymbolType;
 
 Tensor encode_matrix_cpu(const Tensor& symbols, const Tensor& header, std::vector<Tensor> predictors, std::optional<Tensor> reference) {
   constexpr const char* kOp = "encode_matrix";
-  const SymbolType type = matrix_type(kOp, symbols);
   const MatrixHeader head(kOp, symbols, header, predictors, reference);
   const core::MatrixModel& model = head.model;
   const core::LineOrder& order = head.order;
@@ -29,11 +28,11 @@ Tensor encode_matrix_cpu(const Tensor& symbols, const Tensor& header, std::vecto
   std::optional<View> given;
   if (model.has_given_reference) given.emplace(kOp, *head.reference, model.columns, model.given_transposed);
 
-  const core::MatrixTables tables(model, type);
-  const core::MatrixLines lines = core::make_matrix_lines(model, tables, order, type, const_cast<uint8_t*>(view.lines().symbols), given.has_value() ? given->lines().symbols : nullptr);  // only read
+  const core::MatrixTables tables(model, view.type);
+  const core::MatrixLines lines = core::make_matrix_lines(model, tables, order, view.type, const_cast<uint8_t*>(view.data()), given.has_value() ? given->data() : nullptr);  // only read
 
   const core::MatrixCoder& coder = cpu::backend().matrices;
-  const core::ContextEncodeTables contexts = core::make_context_encode_tables(model, type);
+  const core::ContextEncodeTables contexts = core::make_context_encode_tables(model, view.type);
   std::vector<core::EncodedChunk> chunks(size_t(order.chunks()));
   const Status status = parallel_ranges(order.chunks(), 1, [&](int64_t begin, int64_t end) {
     const auto encoder = std::make_unique<core::MatrixEncoder>(coder, lines, tables, contexts, model.raw_bits, model.raw_min);
@@ -43,7 +42,7 @@ Tensor encode_matrix_cpu(const Tensor& symbols, const Tensor& header, std::vecto
     }
     return Status::kOk;
   });
-  check_status(kOp, status, "a symbol is none that the header knows");
+  check_status(kOp, status, kForeignSymbols);
   std::vector<core::ChunkEntry> entries;
   int64_t payload = 0;
   for (const core::EncodedChunk& c : chunks) {
@@ -150,13 +149,13 @@ void decode_matrix_stream(const char* op, const std::string& which, const uint8_
   core::ByteBuffer own, other;
   uint8_t* symbols = out;
   if (model.transposed) {
-    own.reserve(numel);
+    own.reserve(numel * format::symbol_bytes(type));
     symbols = own.data();
   }
   const uint8_t* given_lines = reference;
   if (model.has_given_reference && model.given_transposed) {
-    other.reserve(numel);
-    transpose_bytes(reference, model.columns, model.lines, other.data());
+    other.reserve(numel * format::symbol_bytes(type));
+    transpose_symbols(type, reference, model.columns, model.lines, other.data());
     given_lines = other.data();
   }
   const core::MatrixTables tables(model, type);
@@ -167,7 +166,7 @@ void decode_matrix_stream(const char* op, const std::string& which, const uint8_
   for (size_t level = 0; level + 1 < order.level_begin.size(); ++level) {  // each refers to those before
     const int64_t first = order.level_begin[level];
     const Status status = parallel_ranges(order.level_begin[level + 1] - first, 1, [&](int64_t from, int64_t to) {
-      core::MatrixBand band(tables);
+      core::MatrixBand band(tables, type);
       for (int64_t c = first + from; c < first + to; ++c) {
         const size_t i = size_t(c);
         const core::MatrixDecodeJob job{&lines,         &tables.rows(order.chunk_part[i]), contexts.slots(), order.chunk_begin[i], order.chunk_lines(c), stream + parts.begin[i],
@@ -178,7 +177,7 @@ void decode_matrix_stream(const char* op, const std::string& which, const uint8_
     });
     if (status != Status::kOk) check_status(op, status, (which + "the payload is damaged").c_str());
   }
-  if (model.transposed) transpose_bytes(own.data(), model.lines, model.columns, out);
+  if (model.transposed) transpose_symbols(type, own.data(), model.lines, model.columns, out);
 }
 
 }  // namespace ans::ops

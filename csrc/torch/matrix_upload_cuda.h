@@ -50,12 +50,13 @@ class PlacedMatrix {
     }
   }
   // `own`, `given`: symbols as they lie in memory; `given` only where the model has such references. Without the tables of a decoder.
-  core::WarpMatrix matrix(const Upload& upload, uint8_t* own, const uint8_t* given, bool is_signed) const {
+  core::WarpMatrix matrix(const Upload& upload, uint8_t* own, const uint8_t* given, format::SymbolType type) const {
     core::WarpMatrix m{};
-    m.own = memory_of(model_.transposed, own);
-    if (model_.has_given_reference) m.given = memory_of(model_.given_transposed, const_cast<uint8_t*>(given));  // only read
+    m.own = memory_of(model_.transposed, own, type);
+    if (model_.has_given_reference) m.given = memory_of(model_.given_transposed, const_cast<uint8_t*>(given), type);  // only read
     m.order = order_.in(upload), m.start = start_.in(upload), m.given_factor = given_factor_.in(upload), m.factor = factor_.in(upload), m.reference = reference_.in(upload);
-    m.raw_min = model_.raw_min, m.raw_bits = model_.raw_bits, m.is_signed = is_signed, m.alternating = model_.alternating;
+    m.raw_min = model_.raw_min, m.raw_bits = model_.raw_bits, m.type = type;
+    m.alternating = model_.alternating;
     return m;
   }
   void append_rows(const Upload& upload, std::vector<core::MatrixRows>* all) const {
@@ -73,7 +74,10 @@ class PlacedMatrix {
     PlacedArray<uint32_t> inverse;
     PlacedArray<core::CoefficientGroup> coefficients;
   };
-  core::MatrixMemory memory_of(bool transposed, uint8_t* p) const { return transposed ? core::MatrixMemory{p, 1, model_.lines} : core::MatrixMemory{p, model_.columns, 1}; }
+  core::MatrixMemory memory_of(bool transposed, uint8_t* p, format::SymbolType type) const {
+    const int64_t bytes = format::symbol_bytes(type);
+    return transposed ? core::MatrixMemory{p, bytes, model_.lines * bytes} : core::MatrixMemory{p, model_.columns * bytes, bytes};
+  }
 
   const core::MatrixModel& model_;
   const core::MatrixTables& tables_;

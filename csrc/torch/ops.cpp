@@ -45,10 +45,10 @@ STABLE_TORCH_LIBRARY(ans, m) {
   m.def("encode_streams(Tensor[] symbols, int[] chunk_symbols) -> Tensor[]");
   m.def("decode_stream(Tensor stream, int numel, ScalarType symbol_dtype) -> Tensor");
   m.def("decode_stream_out(Tensor stream, Tensor(a!) out) -> ()");
-  // Matrices: prediction models. Symbols are int8 or uint8, of any shape; `columns` and `transposed` say how they are cut into lines.
+  // Matrices: prediction models. Symbols are int8, uint8 or int16, of any shape; `columns` and `transposed` say how they are cut into lines.
   m.def(
       "fit_matrix(Tensor symbols, int columns, bool transposed, Tensor[] predictors, bool own_predictors=False, Tensor? reference=None, bool reference_transposed=False, "
-      "bool means=True, int levels=0, int chunk_symbols=81920, int sample_symbols=1048576, int adaptations=6) -> (Tensor header, Tensor bits)");
+      "bool means=True, int levels=0, int chunk_symbols=81920, int sample_symbols=1048576, int adaptations=6, int trellis=0) -> (Tensor header, Tensor bits)");
   m.def("encode_matrix(Tensor symbols, Tensor header, Tensor[] predictors, Tensor? reference=None) -> Tensor");
   m.def("decode_matrix(Tensor stream, int numel, ScalarType symbol_dtype, Tensor[] predictors, Tensor? reference=None) -> Tensor");
   // Many streams, each of which may refer to the symbols of an earlier one (its number) or of a given matrix (their number behind those of the streams); -1: to none.

@@ -76,7 +76,7 @@ std::tuple<Tensor, Tensor, Tensor> quantize_trellis_cpu(const Tensor& weight, co
         }
       }
       for (int64_t lane = 0; lane < width; ++lane)
-        for (int64_t j = 0; j < shape.columns; ++j) out[(first + lane) * shape.columns + j] = int16_t(values[size_t(j * kLanes + lane)] >> 1);
+        for (int64_t j = 0; j < shape.columns; ++j) out[(first + lane) * shape.columns + j] = int16_t(values[size_t(j * kLanes + lane)]);
     }
     const std::lock_guard<std::mutex> lock(merging);
     error += own_error;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/matrix/matrix_encoder.h"
+#include "core/trellis/trellis.h"
 #include "cpu/backends.h"
 
 namespace ans::testing {
@@ -28,15 +29,17 @@ inline Example make_example(std::mt19937& rng, int trial) {
   Example e;
   auto below = [&](int n) { return int(rng() % unsigned(n)); };
   auto within = [&](int low, int high) { return low + below(high - low + 1); };
-  e.type = trial % 5 == 4 ? SymbolType::kU8 : SymbolType::kI8;
+  e.type = trial % 5 == 4 ? SymbolType::kU8 : trial % 5 == 3 ? SymbolType::kI16 : SymbolType::kI8;
   MatrixModel& m = e.model;
-  m.columns = 8 + below(trial % 7 == 0 ? 200 : 40);
+  m.columns = (trial % 8 == 5 ? 2 : 8) + below(trial % 7 == 0 ? 200 : 40);
   m.lines = 1 + below(trial % 7 == 1 ? 300 : 90);
   m.transposed = below(2) != 0;
   m.chunk_lines = 1 + below(int(m.lines));
   m.buckets = 64 << below(3);
-  m.raw_bits = 8;
-  m.raw_min = format::symbol_min(e.type);
+  constexpr int kTrellises[] = {0, 8, 4, 32};
+  m.trellis = kTrellises[trial / 2 % 4];
+  m.raw_min = core::coded_min(e.type, m.trellis);
+  m.raw_bits = 8 * format::symbol_bytes(e.type) - (m.trellis != 0);
   auto fill = [&](std::vector<int32_t>* values, int64_t count, int low, int high) {
     const bool same = below(4) == 0;
     for (int64_t i = 0; i < count; ++i) values->push_back(same && i > 0 ? values->back() : within(low, high));
@@ -69,7 +72,7 @@ inline Example make_example(std::mt19937& rng, int trial) {
     const int number = below(1 + int(m.given.size() + m.own.size()));
     if (number > 0) part.predictor = number <= int(m.given.size()) ? m.given[size_t(number - 1)] : m.own[size_t(number - 1) - m.given.size()];
     fill(&part.scale, m.columns, trial % 11 == 0 ? core::kMinScale : 0, trial % 11 == 0 ? core::kMaxScale : 24);
-    if (below(2)) fill(&part.mean, m.columns, 8 * format::symbol_min(e.type), 8 * format::symbol_max(e.type));
+    if (below(2)) fill(&part.mean, m.columns, 8 * format::symbol_min(core::counted_as(e.type)), 8 * format::symbol_max(core::counted_as(e.type)));
   }
   if (m.parts.size() > 1)
     for (int64_t i = 0; i < m.lines; ++i) m.part.push_back(below(int(m.parts.size())));
@@ -77,7 +80,7 @@ inline Example make_example(std::mt19937& rng, int trial) {
     m.has_given_reference = true;
     m.given_transposed = below(2) != 0;
     fill(&m.given_factor, m.lines, -core::kMaxFactor, core::kMaxFactor);
-    for (int64_t i = 0; i < m.numel(); ++i) e.given.push_back(uint8_t(rng()));
+    for (int64_t i = 0; i < m.numel() * format::symbol_bytes(e.type); ++i) e.given.push_back(uint8_t(rng()));
   }
   if (below(2)) {
     m.alternating = trial % 3 == 1;
@@ -87,10 +90,17 @@ inline Example make_example(std::mt19937& rng, int trial) {
       if (m.factor.back() != 0) m.reference[size_t(i)] = int32_t(i + 1 + below(int(m.lines - i - 1)));
     }
   }
-  std::normal_distribution<double> bell(0, std::exp2(below(6)));
+  std::normal_distribution<double> bell(0, std::exp2(below(e.type == SymbolType::kI16 ? 11 : 6)));
+  uint32_t state = 0;
   for (int64_t i = 0; i < m.numel(); ++i) {
-    const int v = int(std::lround(bell(rng))) + (e.type == SymbolType::kU8 ? 128 : 0);
-    e.symbols.push_back(uint8_t(std::max<int>(format::symbol_min(e.type), std::min<int>(format::symbol_max(e.type), v))));
+    int v = int(std::lround(bell(rng))) + (e.type == SymbolType::kU8 ? 128 : 0);
+    v = std::max<int>(format::symbol_min(e.type), std::min<int>(format::symbol_max(e.type), v));
+    if (m.trellis != 0) {
+      if (i % m.columns == 0) state = 0;
+      v = (v & ~1) | int(state & 1);
+      state = state >> 1 ^ (v & 1) * core::trellis_odd(m.trellis) ^ (v >> 1 & 1) * core::trellis_parity(m.trellis);
+    }
+    for (int b = 0; b < format::symbol_bytes(e.type); ++b) e.symbols.push_back(uint8_t(v >> 8 * b));
   }
   return e;
 }
@@ -130,7 +140,7 @@ inline Status decode(const core::MatrixCoder& coder, const Example& e, const Cod
   symbols->assign(e.symbols.size(), 0xEE);
   const core::MatrixLines lines = lines_of(e, tables, order, symbols->data());
   const core::ContextDecodeTables contexts = core::make_context_decode_tables(e.model);
-  core::MatrixBand band(tables);
+  core::MatrixBand band(tables, e.type);
   for (int64_t c = 0; c < order.chunks(); ++c) {
     const core::MatrixDecodeJob job{&lines, &tables.rows(order.chunk_part[size_t(c)]), contexts.slots(), order.chunk_begin[size_t(c)], order.chunk_lines(c), coded.chunks[size_t(c)].data(), coded.entries[size_t(c)], e.model.raw_bits,
                                     e.model.raw_min};

@@ -224,6 +224,7 @@ TEST(MatrixFit, IsTheSameOnEveryBackendAndSmallerThanWithout) {
       const core::LineSet set{symbols.data(), SymbolType::kI8, lines, kColumns};
       core::FitInput input{};
       input.lines = set;
+      input.type = set.type, input.lowest = -100, input.highest = 100;
       core::FitOptions options;
       const core::FitResult plain = core::fit_matrix(backend->matrices, core::one_thread, input, options);
       for (const core::FittedPredictor& p : core::fit_predictor_set(backend->matrices, core::one_thread, {set, set}, 3).predictors)

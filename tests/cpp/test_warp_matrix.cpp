@@ -27,13 +27,14 @@ struct Prepared {
   Prepared(const Example& e, std::vector<uint8_t>* symbols) : tables(e.model, e.type), decoding(core::make_context_decode_tables(e.model)), scratch(scratch_bytes()) {
     EXPECT_EQ(core::make_line_order(e.model, &order), Status::kOk);
     const core::MatrixModel& m = e.model;
-    matrix.own = {symbols->data(), m.columns, 1};
-    if (m.has_given_reference) matrix.given = {const_cast<uint8_t*>(e.given.data()), m.columns, 1}, matrix.given_factor = m.given_factor.data();
+    const int64_t bytes = format::symbol_bytes(e.type);
+    matrix.own = {symbols->data(), m.columns * bytes, bytes};
+    if (m.has_given_reference) matrix.given = {const_cast<uint8_t*>(e.given.data()), m.columns * bytes, bytes}, matrix.given_factor = m.given_factor.data();
     if (!order.line.empty()) matrix.order = order.line.data();
     if (!m.factor.empty()) matrix.factor = m.factor.data(), matrix.reference = m.reference.data();
     matrix.start = tables.start();
     matrix.tables = decoding.slots();
-    matrix.raw_min = m.raw_min, matrix.raw_bits = m.raw_bits, matrix.is_signed = e.type != SymbolType::kU8, matrix.alternating = m.alternating;
+    matrix.raw_min = m.raw_min, matrix.raw_bits = m.raw_bits, matrix.type = e.type, matrix.alternating = m.alternating;
   }
   size_t scratch_bytes() const { return size_t(warp::kMatrixScratchBytes + 4 * format::kLanes * tables.max_pairs()); }
 

@@ -52,10 +52,10 @@ struct Sparse {
   std::vector<Entry> entries;
   uint64_t total = 0;
 
-  Sparse(const uint64_t* counts, int phases) {
-    for (uint32_t i = 0; i < uint32_t(phases) * kPlaces; ++i) {
+  Sparse(const uint64_t* counts, const MatrixModel& m) {
+    for (uint32_t i = 0; i < uint32_t(m.phases()) * kPlaces; ++i) {
       if (counts[i] == 0) continue;
-      entries.push_back({i, counts[i]});
+      entries.push_back({uint32_t(m.phase_of(int(i / kPlaces))) * uint32_t(kPlaces) + i % uint32_t(kPlaces), counts[i]});
       total += counts[i];
     }
   }
@@ -122,7 +122,7 @@ uint64_t fit_classes(const PlaceCounts& counts, MatrixModel* model) {
   for (; last > first && total[size_t(last)] < few; --last) join(last, last - 1);
 
   std::vector<Sparse> sparse;
-  for (int k = first; k <= last; ++k) sparse.emplace_back(joined.data() + size_t(k) * size, m.phases());
+  for (int k = first; k <= last; ++k) sparse.emplace_back(joined.data() + size_t(k) * size, m);
   m.class_origin += first << m.class_shift;
   MatrixModel best;
   uint64_t best_bits = 0, best_symbols = 0;
@@ -132,7 +132,7 @@ uint64_t fit_classes(const PlaceCounts& counts, MatrixModel* model) {
     uint64_t bits = 0, symbols = 0;
     int32_t shape = 7;
     for (int k = 0; k <= last - first; ++k) {
-      const int middle = m.class_origin + (k << m.class_shift) + (1 << m.class_shift) / 2;
+      const int middle = m.class_middle(k);
       const Fit fit = fit_class(sparse[size_t(k)], middle, shape, buckets, m.raw_bits);
       m.classes.push_back(fit.shape);
       shape = fit.shape.shape;

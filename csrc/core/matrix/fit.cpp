@@ -62,14 +62,12 @@ class Fit {
     m.columns = set_.columns;
     m.transposed = in_.transposed;
     m.chunk_lines = std::max<int64_t>(1, std::min({options.chunk_lines, set_.lines, format::kMaxChunkSymbols / set_.columns}));
-    int32_t low = set_.value(0), high = low;
-    for (int64_t i = 0; i < m.numel(); ++i) {
-      low = std::min(low, set_.value(i));
-      high = std::max(high, set_.value(i));
-    }
+    m.trellis = in_.trellis;
+    const int halved = m.trellis != 0;
+    const int32_t low = in_.lowest >> halved, high = in_.highest >> halved;
     m.raw_bits = 1;
     while (high - low >= 1 << m.raw_bits) ++m.raw_bits;
-    m.raw_min = std::min(low, format::symbol_max(set_.type) + 1 - (1 << m.raw_bits));
+    m.raw_min = std::min(low, coded_max(in_.type, m.trellis) + 1 - (1 << m.raw_bits));
     (in_.own ? m.own : m.given) = in_.predictors;
   }
 
@@ -181,7 +179,7 @@ class Fit {
       for (int64_t at = order_.chunk_begin[size_t(c)]; at < order_.chunk_begin[size_t(c) + 1]; at += format::kLanes)
         if (number++ % stride == 0) pieces.push_back({order_.chunk_part[size_t(c)], at, std::min<int64_t>(format::kLanes, order_.chunk_begin[size_t(c) + 1] - at)});
     parallel_(int64_t(pieces.size()), [&](int64_t begin, int64_t end) {
-      MatrixBand band(tables);
+      MatrixBand band(tables, set_.type);
       visit(begin, end, &band, pieces);
     });
   }
@@ -282,7 +280,7 @@ class Fit {
       std::vector<uint32_t> own(counts.size(), 0);
       for (int64_t b = begin; b < end; ++b) {
         const auto& piece = pieces[size_t(b)];
-        coder_.find_places(lines, tables.rows(piece.part), piece.position, piece.count, band, places.data());
+        (void)coder_.find_places(lines, tables.rows(piece.part), piece.position, piece.count, band, places.data());
         for (int64_t j = 0; j < set_.columns; ++j)
           for (int64_t lane = 0; lane < piece.count; ++lane) ++own[places[size_t(j * format::kLanes + lane)]];
       }

@@ -9,7 +9,10 @@
 namespace ans::core {
 
 struct FitInput {
-  LineSet lines;                    // the matrix in one view
+  LineSet lines;                    // the matrix in one view; symbols of 16 bits limited to those that predictions know
+  format::SymbolType type{};        // what they are of
+  int32_t lowest = 0, highest = 0;  // of the symbols, not limited
+  int trellis = 0;                  // states of the machine that they follow, or 0
   bool transposed = false;          // for the header only
   const uint8_t* given = nullptr;   // another matrix of the same shape, line-major, or null
   bool given_transposed = false;    // for the header only

@@ -14,8 +14,8 @@ struct MatrixLines {
   int64_t columns;
   const uint32_t* start;    // where averages start: [lines] or null
   const int32_t* order;     // position -> line; null: as they are
-  uint8_t* symbols;         // [lines][columns]
-  bool is_signed;
+  uint8_t* symbols;         // [lines][columns] of `type`
+  format::SymbolType type;
   const uint8_t* given;     // another matrix, [lines][columns], or null
   const int32_t* given_factor;
   const int32_t* factor;    // or null
@@ -23,8 +23,9 @@ struct MatrixLines {
   bool alternating;         // of `factor`
 
   int64_t line_at(int64_t position) const;
+  int64_t line_bytes() const;
   uint8_t* line(int64_t i) const;
-  int32_t value(uint8_t symbol) const;
+  static int32_t value(format::SymbolType type, const uint8_t* line, int64_t column);
 };
 
 // The lines of a model's matrix. `given`: the matrix that it refers to, line-major, if it needs one. Model, tables and order must stay.
@@ -32,13 +33,13 @@ MatrixLines make_matrix_lines(const MatrixModel& model, const MatrixTables& tabl
 
 class MatrixBand {
  public:
-  explicit MatrixBand(const MatrixTables& tables);
+  MatrixBand(const MatrixTables& tables, format::SymbolType type);
 
   // Lanes for lines [position, position + width) of the order; lanes beyond are as idle as can be.
   void open(const MatrixLines& lines, int64_t position, int width);
   // Symbols of the lines -> lanes, and back.
   void load(const MatrixLines& lines);
-  void save(const MatrixLines& lines) const;
+  void save(const MatrixLines& lines);
 
   // What lanes start from; the arrays belong to this band until it is opened again. What compiled backends see are plain addresses: functions in this header would be compiled by
   // several of them.
@@ -46,7 +47,8 @@ class MatrixBand {
     int width;
     const uint32_t *start, *rest;  // [32]
     const int16_t* references;     // [columns][32], eighths; or null
-    uint8_t* symbols;              // [columns][32]
+    uint8_t* bytes;                // symbols, [columns][32]; of 16-bit types null, and these are there instead:
+    int16_t* wide;
     uint32_t* pairs;
   };
   View view();
@@ -54,6 +56,12 @@ class MatrixBand {
   const uint8_t* copy_of(const uint8_t* bytes, int64_t size, int64_t slack);
 
  private:
+  template <class Symbol>
+  Symbol* lanes();
+  template <class Symbol>
+  void load_as(const MatrixLines& lines);
+  template <class Symbol>
+  void save_as(const MatrixLines& lines);
   void add_reference(const MatrixLines& lines, const uint8_t* line, int32_t factor, int32_t odd_factor, int lane);
 
   int64_t columns_, position_ = 0;
@@ -61,7 +69,8 @@ class MatrixBand {
   bool has_references_ = false;
   alignas(64) uint32_t start_[format::kLanes], rest_[format::kLanes];
   std::vector<int16_t> references_;  // [columns][32], eighths
-  std::vector<uint8_t> symbols_;
+  std::vector<uint8_t> bytes_;
+  std::vector<int16_t> wide_;
   std::vector<uint32_t> pairs_;
   std::vector<uint8_t> copy_;
 };

@@ -9,6 +9,19 @@
 namespace ans::core {
 namespace ANS_TARGET {
 
+// Rows of a band's symbols.
+template <class V>
+ANS_INLINE typename V::U32 load_row(const MatrixBand::View& view, int64_t j, format::SymbolType type) {
+  if (view.wide != nullptr) return V::load_i16(view.wide + j * format::kLanes);
+  const uint8_t* const row = view.bytes + j * format::kLanes;
+  return type == format::SymbolType::kU8 ? V::load_u8(row) : V::load_i8(row);
+}
+template <class V>
+ANS_INLINE void store_row(const MatrixBand::View& view, int64_t j, const typename V::U32& symbol) {
+  if (view.wide != nullptr) V::store_low(reinterpret_cast<uint16_t*>(view.wide) + j * format::kLanes, symbol);
+  else V::store_low(view.bytes + j * format::kLanes, symbol);
+}
+
 template <class V>
 Status decode_matrix_chunk(const MatrixDecodeJob& job, MatrixBand* band) {
   using U32 = typename V::U32;
@@ -47,7 +60,7 @@ Status decode_matrix_chunk(const MatrixDecodeJob& job, MatrixBand* band) {
     lanes.begin(V::load(view.start), V::load(view.rest), {view.references});
     for (int64_t j = 0; j < rows.columns; ++j) {
       const U32 context = lanes.context(j), base = lanes.base();
-      U32 symbol = V::set1(0);
+      U32 coded = V::set1(0);
       const int by_lanes = main < width ? int(main) : width;
       if (by_lanes > 0) {
         const U32 before = x;
@@ -55,15 +68,15 @@ Status decode_matrix_chunk(const MatrixDecodeJob& job, MatrixBand* band) {
         const auto on = V::first(by_lanes);
         if (by_lanes < format::kLanes) x = V::select(on, x, before);
         V::refill(x, words);
-        symbol = V::add(base, V::sub(residual, V::set1(kResidualBias)));
+        coded = V::add(base, V::sub(residual, V::set1(kResidualBias)));
         const uint32_t escaped = ~V::bits(V::ge(residual, V::set1(1))) & V::bits(on);
         if (escaped != 0) {
-          V::store(row, symbol);
+          V::store(row, coded);
           for (uint32_t m = escaped; m != 0; m &= m - 1) row[__builtin_ctz(m)] = raws.next() + uint32_t(job.raw_min);
-          symbol = V::load(row);
+          coded = V::load(row);
         }
         if (words > end) return Status::kWordsExhausted;
-        if (by_lanes < format::kLanes) symbol = V::select(on, symbol, V::set1(0));
+        if (by_lanes < format::kLanes) coded = V::select(on, coded, V::set1(0));
         main -= by_lanes;
         if (main == 0) {
           const int64_t left = end - words - raws.bytes();
@@ -76,16 +89,16 @@ Status decode_matrix_chunk(const MatrixDecodeJob& job, MatrixBand* band) {
       if (by_lanes < width) {
         V::store(contexts, context);
         V::store(bases, base);
-        V::store(row, symbol);
+        V::store(row, coded);
         for (int lane = by_lanes; lane < width; ++lane) {
           const int32_t v = tail.next(steps, contexts[lane], job.raw_bits);
           row[lane] = v >= 0 ? bases[lane] + uint32_t(v - kResidualBias) : uint32_t(job.raw_min - 1 - v);
         }
-        symbol = V::load(row);
+        coded = V::load(row);
       }
-      symbol = wrapped<V>(symbol, lines.is_signed);
+      const U32 symbol = wrapped<V>(lanes.symbol_of(coded), lines.type);
       lanes.learn(j, symbol);
-      V::store_low(view.symbols + j * format::kLanes, symbol);
+      store_row<V>(view, j, symbol);
     }
     band->save(lines);
   }
@@ -93,10 +106,11 @@ Status decode_matrix_chunk(const MatrixDecodeJob& job, MatrixBand* band) {
 }
 
 template <class V>
-void find_matrix_places(const MatrixLines& lines, const MatrixRows& rows, int64_t position, int64_t count, MatrixBand* band, Place* places) {
+bool find_matrix_places(const MatrixLines& lines, const MatrixRows& rows, int64_t position, int64_t count, MatrixBand* band, Place* places) {
   using U32 = typename V::U32;
   const ChunkShape shape{count, rows.columns};
   MatrixLanes<V, BandReferences<V>> lanes(rows, band->view().pairs);
+  U32 impossible = V::set1(0);
   for (int64_t b = 0; b < shape.bands(); ++b) {
     band->open(lines, position + b * format::kLanes, shape.band_width(b));
     band->load(lines);
@@ -104,13 +118,13 @@ void find_matrix_places(const MatrixLines& lines, const MatrixRows& rows, int64_
     lanes.begin(V::load(view.start), V::load(view.rest), {view.references});
     for (int64_t j = 0; j < rows.columns; ++j, places += format::kLanes) {
       const U32 context = lanes.context(j);
-      const uint8_t* row = view.symbols + j * format::kLanes;
-      const U32 symbol = lines.is_signed ? V::load_i8(row) : V::load_u8(row);
-      const U32 residual = V::add(V::sub(symbol, lanes.base()), V::set1(kResidualBias));
+      const U32 symbol = load_row<V>(view, j, lines.type), residual = V::add(V::sub(lanes.coded(symbol), lanes.base()), V::set1(kResidualBias));
+      impossible = V::or_(impossible, lanes.impossible(symbol));
       V::store(places, V::or_(V::template shl<8>(context), V::min_signed(V::max_signed(residual, V::set1(0)), V::set1(kPlacesPerContext - 1))));
       lanes.learn(j, symbol);
     }
   }
+  return !V::any_ge(impossible, V::set1(1));
 }
 
 template <class V>
@@ -127,8 +141,7 @@ void find_matrix_predictions(const MatrixLines& lines, const MatrixRows& rows, i
       (void)lanes.context(j);
       V::store(row, lanes.prediction());
       for (int lane = 0; lane < view.width; ++lane) predictions[lane * rows.columns + j] = int16_t(row[lane]);
-      const uint8_t* symbols = view.symbols + j * format::kLanes;
-      lanes.learn(j, lines.is_signed ? V::load_i8(symbols) : V::load_u8(symbols));
+      lanes.learn(j, load_row<V>(view, j, lines.type));
     }
   }
 }

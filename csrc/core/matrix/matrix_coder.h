@@ -29,8 +29,8 @@ struct MatrixDecodeJob {
 struct MatrixCoder {
   // All symbols of a chunk. Reads nothing outside it, whatever it holds.
   Status (*decode_chunk)(const MatrixDecodeJob& job, MatrixBand* band);
-  // Places of all symbols of `count` lines of one part, [rows][32]; those of idle lanes mean nothing.
-  void (*find_places)(const MatrixLines& lines, const MatrixRows& rows, int64_t position, int64_t count, MatrixBand* band, Place* places);
+  // Places of all symbols of `count` lines of one part, [rows][32]; those of idle lanes mean nothing. False if lines are none that the trellis has.
+  bool (*find_places)(const MatrixLines& lines, const MatrixRows& rows, int64_t position, int64_t count, MatrixBand* band, Place* places);
   // Predictions of all symbols of `count` lines of a model that predicts, in eighths, [count][columns].
   void (*find_predictions)(const MatrixLines& lines, const MatrixRows& rows, int64_t position, int64_t count, MatrixBand* band, int16_t* predictions);
   // sums[kDotRows][32]: dot products of 16-bit vectors, of `pairs` pairs each; see dot_rows().

@@ -13,7 +13,8 @@ Status MatrixEncoder::find_symbols(int part, int64_t position, const ChunkShape&
   symbols_.resize(size_t(shape.rows() * format::kLanes));
   raw_.clear();
   std::fill_n(cost_, format::kLanes, uint16_t(0));
-  coder_.find_places(lines_, rows_.rows(part), position, shape.lines, &band_, symbols_.data());
+  if (!coder_.find_places(lines_, rows_.rows(part), position, shape.lines, &band_, symbols_.data())) return Status::kNoTrellisPath;
+  const bool halved = rows_.rows(part).odd != 0;
   bool fits = true;
   uint32_t* row = symbols_.data();
   for (int64_t b = 0; b < shape.bands(); ++b) {
@@ -26,7 +27,8 @@ Status MatrixEncoder::find_symbols(int part, int64_t position, const ChunkShape&
         cost_[lane] = uint16_t(cost_[lane] + table.cost[index]);
         if (int(index) != table.escape_index) continue;
         const int64_t line = lines_.line_at(position + b * format::kLanes + lane);
-        const uint32_t raw = uint32_t(lines_.value(lines_.line(line)[j]) - raw_min_);
+        const int32_t symbol = MatrixLines::value(lines_.type, lines_.line(line), j);
+        const uint32_t raw = uint32_t((halved ? symbol >> 1 : symbol) - raw_min_);
         fits &= raw >> raw_bits_ == 0;
         raw_.push_back(uint16_t(raw));
       }

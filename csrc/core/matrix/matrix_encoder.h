@@ -11,9 +11,9 @@ namespace ans::core {
 class MatrixEncoder {
  public:
   MatrixEncoder(const MatrixCoder& coder, const MatrixLines& lines, const MatrixTables& rows, const ContextEncodeTables& tables, int raw_bits, int32_t raw_min)
-      : coder_(coder), lines_(lines), rows_(rows), tables_(tables), raw_bits_(raw_bits), raw_min_(raw_min), band_(rows) {}
+      : coder_(coder), lines_(lines), rows_(rows), tables_(tables), raw_bits_(raw_bits), raw_min_(raw_min), band_(rows, lines.type) {}
 
-  // The chunk of `count` lines of a part, from `position` of the order on. kSymbolNotInTable if an escaped symbol is none of the raw values.
+  // The chunk of `count` lines of a part, from `position` of the order on. kSymbolNotInTable if an escaped symbol is none of the raw values, kNoTrellisPath.
   Status encode(int part, int64_t position, int64_t count, EncodedChunk* chunk);
 
  private:

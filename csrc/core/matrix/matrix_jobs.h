@@ -8,7 +8,7 @@
 
 namespace ans::core {
 
-// Line i, column j is at i * line_step + j * column_step: a view needs no copy of the matrix.
+// Line i, column j is i * line_step + j * column_step bytes behind the first: a view needs no copy of the matrix.
 struct MatrixMemory {
   uint8_t* symbols;
   int64_t line_step, column_step;
@@ -23,7 +23,8 @@ struct WarpMatrix {
   ContextSlots tables;
   int32_t raw_min;
   int raw_bits;
-  bool is_signed, alternating;
+  format::SymbolType type;
+  bool alternating;
 };
 
 // A chunk whose entry has passed check_chunk().

@@ -7,10 +7,12 @@
 namespace ans::core {
 namespace ANS_TARGET {
 
-// The symbol of a number that may be too large for its 8 bits.
+// The symbol of a number that may be too large for its 8 or 16 bits.
 template <class V>
-ANS_INLINE typename V::U32 wrapped(const typename V::U32& v, bool is_signed) {
-  return is_signed ? V::sar_by(V::template shl<24>(v), 24) : V::and_(v, V::set1(0xFF));
+ANS_INLINE typename V::U32 wrapped(const typename V::U32& v, format::SymbolType type) {
+  if (type == format::SymbolType::kU8) return V::and_(v, V::set1(0xFF));
+  const int unused = type == format::SymbolType::kI8 ? 24 : 16;
+  return V::sar_by(V::shl_by(v, unused), unused);
 }
 
 // What references add to predictions, as a MatrixBand has it: [columns][32], in eighths, or null.
@@ -34,7 +36,7 @@ class MatrixLanes {
     average_[0] = average_[1] = start;
     rest_ = rest;
     references_ = references;
-    reference_ = prediction_ = V::set1(0);
+    reference_ = prediction_ = state_ = V::set1(0);
     in_block_ = 0;
   }
 
@@ -48,16 +50,29 @@ class MatrixLanes {
     scale = V::sar_by(scale, rows_.class_shift);
     const U32 k = V::min_signed(V::max_signed(scale, V::set1(0)), V::set1(uint32_t(rows_.classes - 1)));
     if (rows_.phases == 1) return k;
+    if (rows_.phases == 2) return V::or_(V::add(k, k), odd());
     predict(j);
-    return V::or_(V::template shl<3>(k), V::and_(prediction_, V::set1(kPhases - 1)));
+    return V::or_(V::template shl<3>(k), V::and_(coded_prediction(), V::set1(kPhases - 1)));
   }
   // In eighths; of a model that predicts.
   ANS_INLINE const U32& prediction() const { return prediction_; }
   // What residuals are relative to.
-  ANS_INLINE U32 base() const { return rows_.phases == 1 ? V::set1(0) : V::sar_by(prediction_, 3); }
+  ANS_INLINE U32 base() const { return rows_.phases == 1 ? V::set1(0) : V::sar_by(coded_prediction(), 3); }
+
+  // What is coded is a symbol or, with a trellis, k of the symbol 2 * k + (state & 1).
+  ANS_INLINE U32 coded(const U32& symbol) const { return rows_.odd == 0 ? symbol : V::sar_by(symbol, 1); }
+  ANS_INLINE U32 symbol_of(const U32& coded) const { return rows_.odd == 0 ? coded : V::add(V::add(coded, coded), odd()); }
+  // 1 where the machine has no such symbol next.
+  ANS_INLINE U32 impossible(const U32& symbol) const { return rows_.odd == 0 ? V::set1(0) : V::and_(V::xor_(symbol, state_), V::set1(1)); }
 
   // The symbols of column j, whose contexts were the last.
-  ANS_INLINE void learn(int64_t j, const U32& symbol) {
+  ANS_INLINE void learn(int64_t j, const U32& actual) {
+    if (rows_.odd != 0) {
+      const U32 from = V::mul(odd(), V::set1(rows_.odd)), by = V::mul(V::and_(V::template shr<1>(actual), V::set1(1)), V::set1(rows_.parity));
+      state_ = V::xor_(V::template shr<1>(state_), V::xor_(from, by));
+    }
+    U32 symbol = actual;
+    if (rows_.limited) symbol = V::max_signed(V::min_signed(symbol, V::set1(uint32_t(rows_.highest / kPhases))), V::set1(uint32_t(rows_.lowest / kPhases)));
     const U32 eighths = V::template shl<3>(symbol);
     if (rows_.rate[0] | rows_.rate[1]) {
       const U32 distance = rows_.phases == 1 ? eighths : V::sub(eighths, prediction_);
@@ -79,6 +94,10 @@ class MatrixLanes {
   }
 
  private:
+  ANS_INLINE U32 odd() const { return V::and_(state_, V::set1(1)); }
+  // Of what is coded, in eighths.
+  ANS_INLINE U32 coded_prediction() const { return rows_.odd == 0 ? prediction_ : V::sub(V::sar_by(prediction_, 1), V::template shl<2>(odd())); }
+
   // log2(average / 2^14) in sixteenths, linear between powers of two: the exponent of a float and the first 4 bits of its mantissa.
   ANS_INLINE static U32 log_scale(const U32& average) { return V::sub(V::template shr<19>(V::float_bits(average)), V::set1(kOctave * (127 + kAverageBits))); }
 
@@ -129,7 +148,7 @@ class MatrixLanes {
   uint32_t* const pairs_;
   References references_{};
   int64_t in_block_ = 0;
-  U32 average_[2], rest_, prediction_, reference_, before_[V::kDotColumns];
+  U32 average_[2], rest_, prediction_, reference_, state_, before_[V::kDotColumns];
 };
 
 // Pushes rows, the last one first, in which the lanes below `width` count. A symbol is context << 8 | index.

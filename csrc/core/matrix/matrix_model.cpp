@@ -10,10 +10,13 @@ namespace ans::core {
 namespace {
 
 constexpr int kColumnsOrder = 8, kLinesOrder = 8, kRawOrder = 4, kOriginOrder = 4, kClassesOrder = 3, kOffsetOrder = 2, kShapeOrder = 0, kListOrder = 1;
-constexpr int kBucketsBits = 2, kRawBits = 4, kClassShiftBits = 2, kRateBits = 4, kWeightBits = 4, kBaseBits = 2, kFirstShape = 7;
+constexpr int kTrellisBits = 2, kBucketsBits = 2, kRawBits = 4, kClassShiftBits = 2, kRateBits = 4, kWeightBits = 4, kBaseBits = 2, kFirstShape = 7;
 
 // What the scales of a part are sent relative to.
 enum Base : uint32_t { kNothing, kPredictorScale, kPartBefore };
+
+constexpr int kTrellises[] = {0, 4, 8, 32};
+uint32_t trellis_code(int states) { return uint32_t(std::find(kTrellises, kTrellises + 4, states) - kTrellises); }
 
 int bucket_code(int buckets) { return buckets == 64 ? 0 : buckets == 128 ? 1 : 2; }
 
@@ -70,14 +73,13 @@ bool MatrixModel::predicts() const {
   return parts_do || has_given_reference || !factor.empty();
 }
 
-int MatrixModel::class_log_scale(int k) const {
-  const int middle = class_origin + (k << class_shift) + (1 << class_shift) / 2 + classes[size_t(k)].offset;
-  return std::min(kMaxLogScale, std::max(kMinLogScale, middle));
-}
+int MatrixModel::class_middle(int k) const { return class_origin + (k << class_shift) + (1 << class_shift) / 2 - (trellis != 0 ? kOctave : 0); }
+int MatrixModel::class_log_scale(int k) const { return std::min(kMaxLogScale, std::max(kMinLogScale, class_middle(k) + classes[size_t(k)].offset)); }
 
 std::vector<uint8_t> write_matrix_model(const MatrixModel& m) {
   BitWriter head;
   head.exp_golomb(uint32_t(m.columns - kMinColumns), kColumnsOrder);
+  head.put(trellis_code(m.trellis), kTrellisBits);
   head.put(m.transposed, 1);
   head.exp_golomb(uint32_t(m.chunk_lines - 1), kLinesOrder);
   head.put(uint32_t(bucket_code(m.buckets)), kBucketsBits);
@@ -148,6 +150,7 @@ Status read_head(const uint8_t* data, int64_t size, int64_t numel, format::Symbo
   BitReader in(data, size, Status::kStreamTruncated);
   *m = MatrixModel{};
   const int64_t columns = int64_t(in.exp_golomb(kColumnsOrder)) + kMinColumns;
+  m->trellis = kTrellises[in.get(kTrellisBits)];
   m->transposed = in.get(1) != 0;
   const int64_t chunk_lines = int64_t(in.exp_golomb(kLinesOrder)) + 1;
   const int code = int(in.get(kBucketsBits));
@@ -157,12 +160,12 @@ Status read_head(const uint8_t* data, int64_t size, int64_t numel, format::Symbo
   const int64_t origin = in.signed_exp_golomb(kOriginOrder);
   const uint64_t classes = in.exp_golomb(kClassesOrder) + 1;
   if (in.status() != Status::kOk) return in.status();
-  if (type == format::SymbolType::kI16 || columns > kMaxColumns || numel % columns != 0 || numel / columns < 1 || numel / columns > kMaxLines) return Status::kMatrixShapeOutOfRange;
+  if (columns > kMaxColumns || numel % columns != 0 || numel / columns < 1 || numel / columns > kMaxLines) return Status::kMatrixShapeOutOfRange;
   m->columns = columns;
   m->lines = numel / columns;
   if (chunk_lines > m->lines || chunk_lines * columns > format::kMaxChunkSymbols) return Status::kChunkSizeOutOfRange;
   m->chunk_lines = chunk_lines;
-  if (raw_min < format::symbol_min(type) || raw_min + (int64_t{1} << m->raw_bits) - 1 > format::symbol_max(type)) return Status::kSymbolOutOfRange;
+  if (raw_min < coded_min(type, m->trellis) || raw_min + (int64_t{1} << m->raw_bits) - 1 > coded_max(type, m->trellis)) return Status::kSymbolOutOfRange;
   m->raw_min = int32_t(raw_min);
   if (code > 2 || origin < 2 * kMinLogScale || origin > 2 * kMaxLogScale || classes > uint64_t(kMaxClasses)) return Status::kParameterOutOfRange;
   m->buckets = 64 << code;
@@ -236,7 +239,7 @@ Status read_matrix_model(const uint8_t* data, int64_t size, int64_t numel, forma
     if (number > 0) part.predictor = number <= head.given ? given[size_t(number - 1)] : m->own[size_t(number - 1 - head.given)];
     if (part.predictor != nullptr && columns % part.predictor->period != 0) return Status::kMatrixShapeOutOfRange;
     status = read_scale(&at, end, m, i);
-    if (head.has_mean[i]) array(columns, kPhases * format::symbol_min(type), kPhases * format::symbol_max(type), &part.mean);
+    if (head.has_mean[i]) array(columns, kPhases * format::symbol_min(counted_as(type)), kPhases * format::symbol_max(counted_as(type)), &part.mean);
   }
   if (m->parts.size() > 1) array(m->lines, 0, int32_t(m->parts.size()) - 1, &m->part);
   if (head.has_starts) array(m->lines, kMinStart, kMaxStart, &m->line_start);

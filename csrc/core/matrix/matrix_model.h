@@ -37,6 +37,7 @@ struct MatrixModel {
   // The view: line i, column j is element i * columns + j, or (transposed) j * lines + i.
   int64_t lines = 0, columns = 0;
   bool transposed = false;
+  int trellis = 0;  // states of the machine that symbols follow; 0: there is none
   int64_t chunk_lines = 0;
 
   int buckets = 64;
@@ -67,9 +68,11 @@ struct MatrixModel {
   int64_t numel() const { return lines * columns; }
   int part_of(int64_t line) const { return part.empty() ? 0 : int(part[size_t(line)]); }
   bool predicts() const;
-  int phases() const { return predicts() ? kPhases : 1; }
+  int phases() const { return predicts() ? kPhases : trellis != 0 ? 2 : 1; }  // of a class: how many of the kPhases have a table
   int contexts() const { return int(classes.size()) * phases(); }
-  int class_log_scale(int k) const;
+  int phase_of(int context) const { return context % phases() * (phases() == 2 ? kPhases / 2 : 1); }
+  int class_middle(int k) const;     // of the scales of what is coded
+  int class_log_scale(int k) const;  // of its tables
 };
 
 // The header, without the directory. The model is legal.
@@ -81,6 +84,10 @@ struct MatrixNeeds {
   bool reference;
 };
 Status read_matrix_needs(const uint8_t* data, int64_t size, int64_t numel, format::SymbolType type, MatrixNeeds* needs);
+
+// What is coded for a symbol is the symbol, or half of it.
+constexpr int32_t coded_min(format::SymbolType type, int trellis) { return format::symbol_min(type) >> (trellis != 0); }
+constexpr int32_t coded_max(format::SymbolType type, int trellis) { return format::symbol_max(type) >> (trellis != 0); }
 
 // Parses the header of a stream of numel symbols that was made with the given predictors; *consumed is its size. Memory that it takes is within some times numel + size.
 Status read_matrix_model(const uint8_t* data, int64_t size, int64_t numel, format::SymbolType type, const PredictorList& given, MatrixModel* model, int64_t* consumed);

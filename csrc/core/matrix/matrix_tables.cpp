@@ -7,6 +7,7 @@
 
 #include "core/alias_table.h"
 #include "core/bit_io.h"
+#include "core/trellis/trellis.h"
 
 namespace ans::core {
 namespace {
@@ -26,7 +27,7 @@ constexpr uint32_t kNeutral = 20534;
 
 FrequencyTable table_of(const MatrixModel& m, int context) {
   const int k = context / m.phases();
-  FrequencyTable table = class_table(m.class_log_scale(k), int(m.classes[size_t(k)].shape), context % m.phases(), m.buckets);
+  FrequencyTable table = class_table(m.class_log_scale(k), int(m.classes[size_t(k)].shape), m.phase_of(context), m.buckets);
   table.raw_bits = m.raw_bits;
   table.raw_min = m.raw_min;
   return table;
@@ -75,8 +76,11 @@ MatrixTables::MatrixTables(const MatrixModel& m, format::SymbolType type) : colu
     MatrixRows& rows = part.rows;
     rows = {};
     rows.columns = m.columns;
-    rows.lowest = kPhases * format::symbol_min(type);
-    rows.highest = kPhases * format::symbol_max(type);
+    rows.odd = trellis_odd(m.trellis);
+    rows.parity = trellis_parity(m.trellis);
+    rows.limited = counted_as(type) != type;
+    rows.lowest = kPhases * format::symbol_min(counted_as(type));
+    rows.highest = kPhases * format::symbol_max(counted_as(type));
     rows.scale = part.scale.data();
     rows.inverse = part.inverse.data();
     for (int a = 0; a < 2; ++a) {

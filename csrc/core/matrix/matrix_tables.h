@@ -22,6 +22,8 @@ struct alignas(16) CoefficientGroup {
 // Of one part, as plain addresses, for the host or a GPU.
 struct MatrixRows {
   int64_t columns;
+  uint32_t odd, parity;       // the machine's (TrellisMachine); 0: there is none
+  bool limited;               // symbols count as the nearest that can be predicted
   int32_t lowest, highest;  // predictions, in eighths
   // Scales.
   const int32_t* scale;     // [columns]: sixteenths of an octave above class 0's beginning

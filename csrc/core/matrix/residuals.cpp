@@ -16,7 +16,7 @@ Residuals residuals_of(const MatrixCoder& coder, const Parallel& parallel, const
   const MatrixTables tables(model, set.type);
   const MatrixLines lines = make_matrix_lines(model, tables, LineOrder{}, set.type, const_cast<uint8_t*>(set.symbols), nullptr);  // only read
   parallel((set.lines + format::kLanes - 1) / format::kLanes, [&](int64_t begin, int64_t end) {
-    MatrixBand band(tables);
+    MatrixBand band(tables, set.type);
     const int64_t first = begin * format::kLanes, count = std::min(set.lines, end * format::kLanes) - first;
     int16_t* out = r.line(first);
     if (predictor != nullptr) coder.find_predictions(lines, tables.rows(0), first, count, &band, out);

@@ -27,21 +27,34 @@ ANS_INLINE MatrixScratch matrix_scratch(uint8_t* memory) {
   return {state, reinterpret_cast<uint16_t*>(state + format::kLanes), reinterpret_cast<uint32_t*>(memory + kMatrixScratchBytes)};
 }
 
+ANS_INLINE int32_t load_symbol(const uint8_t* p, format::SymbolType type) {
+  if (type == format::SymbolType::kU8) return *p;
+  return type == format::SymbolType::kI8 ? int32_t(int8_t(*p)) : int32_t(*reinterpret_cast<const int16_t*>(p));
+}
+ANS_INLINE void store_symbol(uint8_t* p, format::SymbolType type, uint32_t symbol) {
+  if (type == format::SymbolType::kI16) *reinterpret_cast<int16_t*>(p) = int16_t(symbol);
+  else *p = uint8_t(symbol);
+}
+
 // What references add to a lane's predictions, read where they lie.
 struct LineReferences {
   const uint8_t *given, *own;
   int64_t given_step, own_step;
   int32_t given_factor, own_factor, own_odd_factor;
-  bool is_signed, any;  // any: of the warp's lanes
+  format::SymbolType type;
+  bool any;  // of the warp's lanes
 
   ANS_INLINE bool none() const { return !any; }
   ANS_INLINE uint32_t at(int64_t j) const {
     int32_t sum = 0;
-    if (given_factor != 0) sum += given_factor * value(given[j * given_step]);
-    if (own_factor != 0) sum += (j % 2 == 0 ? own_factor : own_odd_factor) * value(own[j * own_step]);
+    if (given_factor != 0) sum += given_factor * value(given + j * given_step);
+    if (own_factor != 0) sum += (j % 2 == 0 ? own_factor : own_odd_factor) * value(own + j * own_step);
     return uint32_t(sum);
   }
-  ANS_INLINE int32_t value(uint8_t symbol) const { return is_signed ? int32_t(int8_t(symbol)) : int32_t(symbol); }
+  ANS_INLINE int32_t value(const uint8_t* p) const {
+    const int32_t symbol = load_symbol(p, type), low = format::symbol_min(counted_as(type)), high = format::symbol_max(counted_as(type));
+    return symbol < low ? low : symbol > high ? high : symbol;
+  }
 };
 
 // What a lane knows of its line: the one at `position` of the order, or none.
@@ -52,7 +65,7 @@ struct WarpLine {
 };
 template <class W>
 ANS_INLINE WarpLine open_line(const WarpMatrix& m, int64_t position, bool is_there) {
-  WarpLine line{m.own.symbols, 1u << kAverageBits, uint32_t(kFactorOne), {m.given.symbols, m.own.symbols, m.given.column_step, m.own.column_step, 0, 0, 0, m.is_signed, false}};
+  WarpLine line{m.own.symbols, 1u << kAverageBits, uint32_t(kFactorOne), {m.given.symbols, m.own.symbols, m.given.column_step, m.own.column_step, 0, 0, 0, m.type, false}};
   if (is_there) {
     const int64_t i = m.order == nullptr ? position : m.order[position];
     line.symbols += i * m.own.line_step;
@@ -111,7 +124,7 @@ ANS_INLINE Status decode_matrix_chunk(const WarpMatrix& m, const MatrixRows& row
     lanes.begin(line.start, line.rest, line.references);
     for (int64_t j = 0; j < rows.columns; ++j) {
       const uint32_t context = lanes.context(j), base = lanes.base();
-      uint32_t symbol = 0;
+      uint32_t coded = 0;
       const int by_lanes = main < width ? int(main) : width;
       if (by_lanes > 0) {
         words.prepare();
@@ -122,9 +135,9 @@ ANS_INLINE Status decode_matrix_chunk(const WarpMatrix& m, const MatrixRows& row
         const bool escaped = on && residual == 0;
         if (W::ballot(escaped) != 0) {
           const uint32_t raw = raws.take(escaped);
-          symbol = escaped ? raw + uint32_t(m.raw_min) : base + residual - kResidualBias;
+          coded = escaped ? raw + uint32_t(m.raw_min) : base + residual - kResidualBias;
         } else {
-          symbol = base + residual - kResidualBias;
+          coded = base + residual - kResidualBias;
         }
         main -= by_lanes;
         if (main == 0) {
@@ -135,11 +148,11 @@ ANS_INLINE Status decode_matrix_chunk(const WarpMatrix& m, const MatrixRows& row
       }
       for (int l = by_lanes; l < width; ++l) {
         const int32_t v = tail.next(m.tables, W::shuffle(context, unsigned(l)), m.raw_bits);
-        if (lane == l) symbol = v >= 0 ? base + uint32_t(v - kResidualBias) : uint32_t(m.raw_min - 1 - v);
+        if (lane == l) coded = v >= 0 ? base + uint32_t(v - kResidualBias) : uint32_t(m.raw_min - 1 - v);
       }
-      symbol = wrapped<V>(symbol, m.is_signed);
+      const uint32_t symbol = wrapped<V>(lanes.symbol_of(coded), m.type);
       lanes.learn(j, symbol);
-      if (lane < width) line.symbols[j * m.own.column_step] = uint8_t(symbol);
+      if (lane < width) store_symbol(line.symbols + j * m.own.column_step, m.type, symbol);
     }
   }
   return tail.at_end() ? Status::kOk : Status::kTailStateMismatch;
@@ -153,7 +166,7 @@ struct WarpPlaces {
 };
 
 // Finds the symbols of a chunk: context << 8 | index in rows of 32 (idle lanes have what the first one has), what each lane's symbols cost (mod 2^16), and the raw values of those
-// that are escaped, in order. Returns how many these are; -1 if one of them is none that the stream can tell. The same in all lanes.
+// that are escaped, in order. Returns how many these are; minus a status if one of them is none that the stream can tell, or lines are none that the trellis has. The same in all lanes.
 template <class W>
 ANS_INLINE int64_t find_chunk_symbols(const WarpMatrix& m, const MatrixRows& rows, const MatrixEncodeJob& job, const WarpPlaces& places, const MatrixScratch& scratch, uint32_t* symbols,
                                       uint16_t* cost, uint16_t* raw) {
@@ -163,7 +176,7 @@ ANS_INLINE int64_t find_chunk_symbols(const WarpMatrix& m, const MatrixRows& row
   const uint32_t below = V::lanes_below();
   uint32_t own_cost = 0;
   int64_t escapes = 0;
-  bool invalid = false;
+  bool invalid = false, impossible = false;
   MatrixLanes<V, LineReferences> lanes(rows, scratch.pairs);
   for (int64_t b = 0; b < shape.bands(); ++b) {
     const int width = shape.band_width(b);
@@ -172,15 +185,16 @@ ANS_INLINE int64_t find_chunk_symbols(const WarpMatrix& m, const MatrixRows& row
     lanes.begin(line.start, line.rest, line.references);
     for (int64_t j = 0; j < rows.columns; ++j, symbols += format::kLanes) {
       const uint32_t context = lanes.context(j);
-      const uint32_t symbol = on ? uint32_t(line.references.value(line.symbols[j * m.own.column_step])) : 0;
-      const uint32_t place = V::min_signed(V::max_signed(symbol - lanes.base() + kResidualBias, 0), kPlacesPerContext - 1);
+      const uint32_t symbol = on ? uint32_t(load_symbol(line.symbols + j * m.own.column_step, m.type)) : 0, half = lanes.coded(symbol);
+      impossible |= lanes.impossible(symbol) != 0;
+      const uint32_t place = V::min_signed(V::max_signed(half - lanes.base() + kResidualBias, 0), kPlacesPerContext - 1);
       const uint32_t entry = places.entry[context * kPlacesPerContext + place];
       const uint32_t coded = context << 8 | (entry & 0xFF), first = W::shuffle(coded, 0);
       symbols[lane] = on ? coded : first;
       own_cost += on ? entry >> 16 : 0;
       const bool escaped = on && (entry & kEscapedMark) != 0;
       if (const uint32_t all = W::ballot(escaped); all != 0) {
-        const uint32_t value = symbol - uint32_t(places.raw_min);
+        const uint32_t value = half - uint32_t(places.raw_min);
         if (escaped) {
           raw[escapes + count_bits(all & below)] = uint16_t(value);
           invalid |= value >> places.raw_bits != 0;
@@ -191,7 +205,8 @@ ANS_INLINE int64_t find_chunk_symbols(const WarpMatrix& m, const MatrixRows& row
     }
   }
   cost[lane] = uint16_t(own_cost);
-  return W::ballot(invalid) != 0 ? -1 : escapes;
+  if (W::ballot(impossible) != 0) return -int64_t(Status::kNoTrellisPath);
+  return W::ballot(invalid) != 0 ? -int64_t(Status::kSymbolNotInTable) : escapes;
 }
 
 // Encodes the first `main` symbols of a chunk, of which so many are escaped, from these states [32] on, so that it ends at `end`; returns its words. They never take more than

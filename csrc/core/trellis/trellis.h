@@ -14,6 +14,7 @@ namespace ans::core {
 template <int kStatesIn, uint32_t kOddIn, uint32_t kParityIn>
 struct TrellisMachine {
   static constexpr int kStates = kStatesIn;
+  static constexpr uint32_t kOdd = kOddIn, kParity = kParityIn;
   static ANS_HD constexpr uint32_t next(uint32_t s, uint32_t parity) { return s >> 1 ^ ((s & 1) != 0 ? kOddIn : 0) ^ (parity != 0 ? kParityIn : 0); }
   // The two ways into state n, as state | parity << 8: the lower state first.
   static ANS_HD constexpr uint32_t way(uint32_t n, int which) {
@@ -34,6 +35,9 @@ inline std::array<uint32_t, 64> trellis_ways(int states) {
     for (int which = 0; which < 2; ++which) ways[2 * n + size_t(which)] = states == 4 ? Trellis4::way(n, which) : states == 8 ? Trellis8::way(n, which) : Trellis32::way(n, which);
   return ways;
 }
+// The numbers that make a machine of so many states; 0 without one.
+constexpr uint32_t trellis_odd(int states) { return states == 4 ? Trellis4::kOdd : states == 8 ? Trellis8::kOdd : states == 32 ? Trellis32::kOdd : 0; }
+constexpr uint32_t trellis_parity(int states) { return states == 4 ? Trellis4::kParity : states == 8 ? Trellis8::kParity : states == 32 ? Trellis32::kParity : 0; }
 constexpr bool is_trellis(int states) { return states == 4 || states == 8 || states == 32; }
 
 }  // namespace ans::core

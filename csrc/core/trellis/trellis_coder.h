@@ -32,7 +32,7 @@ struct TrellisJob {
   const uint32_t* ways;         // [states][2]: the machine's way()
   uint32_t* decisions;          // scratch, [columns][32]
   uint32_t* points;             // scratch, [columns][32]
-  int32_t* values;              // [columns][32]: the integers v, whose symbols are v >> 1
+  int32_t* values;              // [columns][32]: the integers
 };
 
 struct TrellisCoder {

@@ -5,8 +5,8 @@
 
 namespace ans::core {
 
-// Integers v up to this: symbols fit in 16 bits.
-constexpr int32_t kMaxTrellisValue = 65000;
+// Targets up to this: the integers next to them fit in 16 bits.
+constexpr int32_t kMaxTrellisValue = 32700;
 
 // round(weight / step * 2^kTargetBits), halves to even; with a step of 0, 0 for a weight of 0. What is beyond kMaxTrellisValue (or NaN) comes back as kNoTarget.
 constexpr int32_t kNoTarget = INT32_MIN;
