@@ -51,6 +51,7 @@ def predictor(period: int = 8, window: int = 1, coefficients: bytes = b"", own_s
 def header(
     *,
     columns: int = 8,
+    trellis: int = 0,
     chunk_lines: int = 1,
     bucket_code: int = 0,
     raw_bits: int = 8,
@@ -69,7 +70,8 @@ def header(
 ) -> bytes:
     """The model byte and a header. Arrays are given as bytes, and are there if they are not empty."""
     w = BitWriter()
-    w.eg(columns - 8, 8)
+    w.eg(columns - 1, 8)
+    w.bits(trellis, 2)
     w.bits(0, 1)
     w.eg(chunk_lines - 1, 8)
     w.bits(bucket_code, 2)
@@ -123,13 +125,15 @@ ILLEGAL: dict[str, tuple[bytes, str]] = {
     "BadExpGolomb": (b"\x04" + _BAD_EG.to_bytes(), "i8"),
     "NonzeroPadding": (header(padding="1"), "i8"),
     "NonzeroPadding: of a scale": (header(parts=[Part(scale=scale(0, constant(0), "1"))]), "i8"),
-    "MatrixShapeOutOfRange: i16": (header(), "i16"),
     "MatrixShapeOutOfRange: columns": (header(columns=9), "i8"),
     "MatrixShapeOutOfRange: too many columns": (header(columns=65537), "i8"),
     "MatrixShapeOutOfRange: period": (header(own=[predictor(5)], parts=[Part(1)]), "i8"),
     "ChunkSizeOutOfRange": (header(chunk_lines=LINES + 1), "i8"),
     "SymbolOutOfRange": (header(raw_bits=9), "i8"),
     "SymbolOutOfRange: u8": (header(), "u8"),
+    "SymbolOutOfRange: i16": (header(raw_bits=16, raw_min=-32767), "i16"),
+    "SymbolOutOfRange: of a trellis": (header(trellis=2), "i8"),
+    "SymbolOutOfRange: i16 of a trellis": (header(trellis=1, raw_bits=16, raw_min=-16384), "i16"),
     "ReferenceMissing: given predictor": (header(given=1), "i8"),
     "ReferenceMissing: number of a predictor": (header(parts=[Part(1)]), "i8"),
     "ReferenceMissing: given matrix": (header(given_factor=constant(1)), "i8"),
@@ -156,6 +160,7 @@ ILLEGAL: dict[str, tuple[bytes, str]] = {
     "ParameterOutOfRange: scale": (header(parts=[Part(scale=scale(0, constant(64)))]), "i8"),
     "ParameterOutOfRange: sum of scales": (header(parts=[Part(scale=scale(0, constant(40))), Part(scale=scale(2, constant(40)))], part=constant(0)), "i8"),
     "ParameterOutOfRange: mean": (header(parts=[Part(mean=constant(8 * 127 + 1))]), "i8"),
+    "ParameterOutOfRange: mean of i16": (header(parts=[Part(mean=constant(8 * 127 + 1))]), "i16"),
     "ParameterOutOfRange: part": (header(parts=_TWO, part=constant(2)), "i8"),
     "ParameterOutOfRange: start": (header(start=constant(25)), "i8"),
     "ParameterOutOfRange: factor": (header(factor=constant(16), references="00" * LINES), "i8"),

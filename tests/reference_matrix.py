@@ -21,6 +21,8 @@ from reference_codec import (
 )
 
 OCTAVE_16 = [32768, 34219, 35734, 37316, 38968, 40693, 42495, 44376, 46341, 48393, 50535, 52773, 55109, 57549, 60097, 62757]
+#: states, odd, parity
+TRELLISES = [(0, 0, 0), (4, 2, 1), (8, 5, 2), (32, 18, 4)]
 SHAPES = [1, 2, 3, 4, 5, 6, 8, 12, 16, 32, 64]
 
 
@@ -112,6 +114,7 @@ class Part:
 class Header:
     lines: int = 0
     columns: int = 0
+    trellis: tuple[int, int, int] = TRELLISES[0]
     transposed: bool = False
     chunk_lines: int = 0
     buckets: int = 64
@@ -136,11 +139,17 @@ class Header:
         return parts or self.given_factor is not None or self.factor is not None
 
 
+def counted_as(symbol_type: str) -> tuple[int, int, int]:
+    return SYMBOL_TYPES["i8" if symbol_type == "i16" else symbol_type]
+
+
 def read_header(data: bytes, position: int, numel: int, symbol_type: str, given: Sequence[Predictor], has_matrix: bool) -> tuple[Header, int]:
     _, lowest, highest = SYMBOL_TYPES[symbol_type]
+    _, counted_lowest, counted_highest = counted_as(symbol_type)
     h = Header()
     reader = BitReader(data, position, "StreamTruncated")
-    h.columns = reader.eg(8) + 8
+    h.columns = reader.eg(8) + 1
+    h.trellis = TRELLISES[reader.bits(2)]
     h.transposed = reader.bits(1) == 1
     h.chunk_lines = reader.eg(8) + 1
     bucket_code = reader.bits(2)
@@ -150,10 +159,11 @@ def read_header(data: bytes, position: int, numel: int, symbol_type: str, given:
     h.class_shift = reader.bits(2)
     h.class_origin = reader.seg(4)
     classes = reader.eg(3) + 1
-    check(symbol_type != "i16" and h.columns <= 65536 and numel % h.columns == 0 and 1 <= numel // h.columns <= 1 << 30, "MatrixShapeOutOfRange")
+    check(h.columns <= 65536 and numel % h.columns == 0 and 1 <= numel // h.columns <= 1 << 30, "MatrixShapeOutOfRange")
     h.lines = numel // h.columns
     check(h.chunk_lines <= h.lines and h.chunk_lines * h.columns <= 1 << 22, "ChunkSizeOutOfRange")
-    check(lowest <= h.raw_min and h.raw_min + (1 << h.raw_bits) - 1 <= highest, "SymbolOutOfRange")
+    half = 2 if h.trellis[0] else 1
+    check(lowest // half <= h.raw_min and h.raw_min + (1 << h.raw_bits) - 1 <= highest // half, "SymbolOutOfRange")
     check(bucket_code <= 2 and -128 <= h.class_origin <= 254 and classes <= 128, "ParameterOutOfRange")
     shape = 7
     for _ in range(classes):
@@ -190,7 +200,7 @@ def read_header(data: bytes, position: int, numel: int, symbol_type: str, given:
         check(part.predictor is None or h.columns % part.predictor.period == 0, "MatrixShapeOutOfRange")
         part.scale, position = read_scale(data, position, h, part)
         if has_mean:
-            part.mean, position = read_array(data, position, h.columns, 8 * lowest, 8 * highest)
+            part.mean, position = read_array(data, position, h.columns, 8 * counted_lowest, 8 * counted_highest)
         h.parts.append(part)
     h.part = [0] * h.lines
     if parts > 1:
@@ -299,21 +309,26 @@ class Line:
 
     def __init__(self, h: Header, number: int, symbols: dict[int, list[int]], given: Sequence[int] | None, symbol_type: str) -> None:
         self.h, self.part = h, h.parts[h.part[number]]
-        _, self.lowest, self.highest = SYMBOL_TYPES[symbol_type]
+        self.bytes, self.type_lowest, _ = SYMBOL_TYPES[symbol_type]
+        _, self.lowest, self.highest = counted_as(symbol_type)
+        self.state = 0
         self.averages = [pow8(16384, h.start[number] if h.start else 0)] * 2
         self.z = [0] * h.columns
         self.rest = 8
         if h.given_factor is not None:
             assert given is not None
             place = (lambda j: j * h.lines + number) if h.given_transposed else (lambda j: number * h.columns + j)
-            self.z = [h.given_factor[number] * given[place(j)] for j in range(h.columns)]
+            self.z = [h.given_factor[number] * self.counted(given[place(j)]) for j in range(h.columns)]
             self.rest -= h.given_factor[number]
         if number in h.reference and h.factor is not None:
             other = symbols[h.reference[number]]
-            self.z = [z + (-h.factor[number] if h.alternating and j % 2 else h.factor[number]) * other[j] for j, z in enumerate(self.z)]
+            self.z = [z + (-h.factor[number] if h.alternating and j % 2 else h.factor[number]) * self.counted(other[j]) for j, z in enumerate(self.z)]
             self.rest -= h.factor[number]
         self.symbols: list[int] = []
         self.d: list[int] = []
+
+    def counted(self, symbol: int) -> int:
+        return max(self.lowest, min(self.highest, symbol))
 
     def prediction(self) -> int:
         j, p = len(self.symbols), self.part.predictor
@@ -334,16 +349,23 @@ class Line:
         s = 2 * self.part.scale[j] - h.class_origin
         w = sum(weight * log16(v) for (rate, weight), v in zip(h.averages, self.averages) if rate)
         s += (w + 4) >> 3
-        return max(0, min(len(h.classes) - 1, s >> h.class_shift)), self.t % 8, self.t // 8
+        u = self.t // 2 - 4 * (self.state % 2) if h.trellis[0] else self.t
+        return max(0, min(len(h.classes) - 1, s >> h.class_shift)), u % 8, u // 8
 
-    def learn(self, symbol: int) -> None:
+    def learn(self, coded: int) -> None:
         j = len(self.symbols)
-        symbol = (symbol - self.lowest) % 256 + self.lowest
+        states, odd, parity = self.h.trellis
+        actual = coded
+        if states:
+            actual = 2 * coded + self.state % 2
+            self.state = self.state // 2 ^ (odd if self.state % 2 else 0) ^ (parity if coded % 2 else 0)
+        actual = (actual - self.type_lowest) % 256**self.bytes + self.type_lowest
+        symbol = self.counted(actual)
         seen = min(1 << 17, abs(8 * symbol - self.t) * pow8(20534, -self.part.scale[j]) >> 3)
         for i, (rate, _) in enumerate(self.h.averages):
             if 1 <= rate <= 14:
                 self.averages[i] = max(64, self.averages[i] + ((seen - self.averages[i] + (1 << rate - 1)) >> rate))
-        self.symbols.append(symbol)
+        self.symbols.append(actual)
         self.d.append((8 * symbol - self.z[j] + 32768) % 65536 - 32768)
 
 
@@ -404,8 +426,8 @@ def decode_matrix_chunk(
             for lane, line in enumerate(band):
                 k, phase, base = line.context()
                 offset, shape = h.classes[k]
-                scale = h.class_origin + (k << h.class_shift) + ((1 << h.class_shift) // 2) + offset
-                slots = context_slots(max(-64, min(127, scale)), shape, phase if h.predicts else 0, h.buckets)
+                scale = h.class_origin + (k << h.class_shift) + ((1 << h.class_shift) // 2) + offset - (16 if h.trellis[0] else 0)
+                slots = context_slots(max(-64, min(127, scale)), shape, phase, h.buckets)
                 if done < main:
                     x = states[lane]
                     freq, bias, residual = slots[x % SLOTS]

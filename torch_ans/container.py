@@ -22,7 +22,7 @@ from .errors import InvalidArgumentError, LimitExceededError
 from .index import MAX_BYTES, MAX_INDEX_BYTES, pack_index, unpack_index
 
 MAGIC = b"\x89ANS"
-VERSION = 4
+VERSION = 5
 HEADER = struct.Struct(
     "<4sBBHIIQQ"
 )  # magic, version, index coding, reserved, packed bytes, unpacked bytes, payload bytes, checksum

@@ -24,6 +24,10 @@ class OutOfMemoryError(AnsError, MemoryError):
     """There is no memory for a result."""
 
 
+class NoTrellisPathError(AnsError, ValueError):
+    """Symbols are to be coded as those of a trellis, but its machine has no such row."""
+
+
 class SymbolNotInTableError(AnsError, ValueError):
     """A symbol has no slot in the table that is to code it, and no escape reaches it."""
 
@@ -292,7 +296,7 @@ class LeafCountMismatchError(CorruptError):
 
 BY_NAME: dict[str, type[AnsError]] = {
     cls.__name__.removesuffix("Error"): cls
-    for cls in (InvalidArgumentError, OutOfMemoryError, NotFiniteError, SymbolNotInTableError, UnsupportedDtypeError, LimitExceededError, *CorruptError.__subclasses__())
+    for cls in (InvalidArgumentError, OutOfMemoryError, NotFiniteError, NoTrellisPathError, SymbolNotInTableError, UnsupportedDtypeError, LimitExceededError, *CorruptError.__subclasses__())
 }
 """Class of each name: of all "Corrupted if" lines, and of what operators report besides."""
 
