@@ -32,7 +32,7 @@ def split(data: bytes) -> tuple[bytes, bytes]:
 def seal(index: bytes, payload: bytes, **lies: int | bytes) -> bytes:
     """A file around an index (as it is to lie in the file) with a right header checksum, and whatever else the caller wants to be
     wrong: magic, version, coding, reserved, packed_bytes, unpacked_bytes, payload_bytes."""
-    fields = dict(magic=b"\x89ANS", version=4, coding=0, reserved=0, packed_bytes=len(index), unpacked_bytes=len(index))
+    fields = dict(magic=b"\x89ANS", version=5, coding=0, reserved=0, packed_bytes=len(index), unpacked_bytes=len(index))
     header = _FIELDS.pack(*(fields | dict(payload_bytes=len(payload)) | lies).values())
     return header + struct.pack("<Q", xxhash.xxh3_64_intdigest(header + index)) + index + payload
 
@@ -78,7 +78,7 @@ def example():
     """Index and records of a file that has everything."""
     rng = random.Random(0)
     made = [
-        forged_entry("layer.0.weight", Kind.QUANTIZED, "bfloat16", (4, 6), (6, 6, -3), rng=rng),
+        forged_entry("layer.0.weight", Kind.QUANTIZED, "bfloat16", (4, 6), (6, 6, -3, 0), rng=rng),
         forged_entry("layer.0.bias", Kind.PLANES, "float32", (4,), (1,), rng=rng),
         forged_entry("layer.1.q", Kind.SYMBOLS, "int8", (2, 3), rng=rng),
         forged_entry("layer.1.q.scale", Kind.PLANES, "float16", (2,), (1,), refers=(2,), rng=rng),

@@ -67,7 +67,7 @@ def test_random_indices_come_back():
             elif kind == Kind.SYMBOLS:
                 made.append(forged_entry(name, Kind.SYMBOLS, rng.choice(["int8", "uint8", "int16"]), shape, (), refers, rng))
             elif kind == Kind.QUANTIZED:
-                meta = (rng.randrange(1, 5), rng.randrange(2, 9), rng.randrange(-300, 300))
+                meta = (rng.randrange(1, 5), rng.randrange(2, 17), rng.randrange(-300, 300), rng.randrange(2))
                 made.append(forged_entry(name, Kind.QUANTIZED, "float16", (rng.randrange(1, 5), meta[0]), meta, refers, rng))
             else:
                 dtype = rng.choice(DTYPES).name
@@ -111,7 +111,8 @@ def test_kind_decides_the_streams():
     assert streams(Kind.PLANES, "float32", (2, 3), (1,)) == [(6, "u8")] * 4
     assert streams(Kind.PLANES, "complex128", (3,), (0,)) == [(6, "u8")] * 8
     assert streams(Kind.SYMBOLS, "int16", (0,)) == [(0, "i16")]
-    assert streams(Kind.QUANTIZED, "float32", (2, 3, 4), (4, 6, 0)) == [(24, "i8"), (6, "u8"), (6, "u8")]
+    assert streams(Kind.QUANTIZED, "float32", (2, 3, 4), (4, 6, 0, 0)) == [(24, "i8"), (6, "u8"), (6, "u8")]
+    assert streams(Kind.QUANTIZED, "float32", (2, 3, 4), (4, 9, 0, 1)) == [(24, "i16"), (4, "i8"), (6, "u8"), (6, "u8")]
     assert streams(Kind.ALIAS, "float32", (2,)) == []
 
 
@@ -146,7 +147,7 @@ def test_fixed_cost_of_100_tensors_is_below_1536_bytes():
     entries = []
     for number in range(100):
         part, shape = list(shapes.items())[number % 12]
-        kind, meta = (Kind.QUANTIZED, (shape[1], 6, -rng.randrange(4, 9))) if len(shape) == 2 else (Kind.PLANES, (1,))
+        kind, meta = (Kind.QUANTIZED, (shape[1], 6, -rng.randrange(4, 9), 0)) if len(shape) == 2 else (Kind.PLANES, (1,))
         entry = Entry(f"transformer.h.{number // 12}.{part}", kind, "bfloat16", shape, meta)
         # Coded streams have lengths that nothing predicts; the last plane holds mantissas, which are stored raw.
         sizes = [int(spec.raw_bytes * rng.uniform(0.4, 0.7)) for spec in entry.streams[:-1]] + [entry.streams[-1].raw_bytes]
@@ -163,7 +164,7 @@ def test_fixed_cost_of_one_tensor():
 
 
 def entry(**changes):
-    base, _ = forged_entry("w", Kind.QUANTIZED, "float32", (2, 2), (2, 6, 0))
+    base, _ = forged_entry("w", Kind.QUANTIZED, "float32", (2, 2), (2, 6, 0, 0))
     return dataclasses.replace(base, **changes)
 
 

@@ -93,7 +93,7 @@ EMPTY = bytes(3)  # no entries, no structure, no metadata
 PACKED = container._deflate([bytes(200)])
 QUANTIZED = dict(
     entries=b"\1", shared=b"\0", names=b"w\xff", kinds=b"\2", dtypes=b"\x0b", ndims=b"\1", sizes=b"\4", transforms=b"",
-    quantized=b"\2\6\0", reference_counts=b"\0", saved=b"\0\0\0", checksums=bytes(4),
+    quantized=b"\2\6\0\0", reference_counts=b"\0", saved=b"\0\0\0", checksums=bytes(4),
 )  # fmt: skip
 ALIAS = dict(
     kinds=b"\1\3", dtypes=b"\2\2", transforms=b"", reference_counts=b"\0\1", references=b"\2", saved=b"\0", checksums=bytes(4)
@@ -112,7 +112,7 @@ MANY_NAMES = b"n" * 65533 + b"".join(b"\xff%c%c" % divmod(i, 100) for i in range
 LIES = {
     "HeaderTruncated": [b"", seal(b"", b"")[:31]],
     "BadMagic": [seal(EMPTY, b"", magic=b"PK\3\4")],
-    "UnsupportedVersion": [seal(EMPTY, b"", version=3), seal(EMPTY, b"", version=5)],
+    "UnsupportedVersion": [seal(EMPTY, b"", version=4), seal(EMPTY, b"", version=6)],
     "UnknownIndexCoding": [seal(EMPTY, b"", coding=2)],
     "ReservedNotZero": [seal(EMPTY, b"", reserved=256)],
     "IndexSizeOutOfRange": [
@@ -168,9 +168,9 @@ LIES = {
     "MetaOutOfRange": [
         forge(transforms=b"\3"),
         *[forge(dtypes=bytes([2, n]), transforms=b"\2") for n, dtype in enumerate(DTYPES) if dtype.name not in DELTA_DTYPES],
-        forge(**QUANTIZED | dict(sizes=b"\0", quantized=b"\1\6\0")),
-        *[forge(**QUANTIZED | dict(quantized=lie)) for lie in (b"\0\6\0", b"\3\6\0", b"\5\6\0", b"\2\1\0", b"\2\x09\0")],
-        *[forge(**QUANTIZED | dict(quantized=b"\2\6" + _varint(exponent))) for exponent in (2047, 2048)],
+        forge(**QUANTIZED | dict(sizes=b"\0", quantized=b"\1\6\0\0")),
+        *[forge(**QUANTIZED | dict(quantized=lie)) for lie in (b"\0\6\0\0", b"\3\6\0\0", b"\5\6\0\0", b"\2\1\0\0", b"\2\x11\0\0", b"\2\6\0\2")],
+        *[forge(**QUANTIZED | dict(quantized=b"\2\6" + _varint(exponent) + b"\0")) for exponent in (2047, 2048)],
     ],
     "KindDtypeMismatch": [forge(dtypes=b"\3\1"), forge(dtypes=b"\0\1"), forge(**QUANTIZED | dict(dtypes=b"\2"))],
     "ReferenceOutOfRange": [
@@ -208,7 +208,7 @@ def test_lie_raises_its_error(name):
 
 def test_the_base_of_the_lies_is_a_good_file():
     assert read_everything(forge())[1] == [[bytes(6)], [bytes(6)]]
-    assert read_everything(forge(**QUANTIZED, payload_bytes=11))[0].entries[0].meta == (2, 6, 0)
+    assert read_everything(forge(**QUANTIZED, payload_bytes=11))[0].entries[0].meta == (2, 6, 0, 0)
     assert read_everything(forge(**ALIAS, payload_bytes=6))[1] == [[bytes(6)], [bytes(6)]]
 
 

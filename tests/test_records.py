@@ -9,7 +9,7 @@ import threading
 
 import pytest
 import torch
-from torch_ans import model, ops, pipeline, planes, records, streams
+from torch_ans import model, ops, pipeline, planes, records, streams, weights
 from torch_ans.container import ContainerReader
 from torch_ans.entries import DELTA_DTYPES, DTYPES, Kind, Transform, torch_dtype
 from torch_ans.pipeline import Options
@@ -46,16 +46,16 @@ def random_bits(shape, dtype, generator):
     ],
 )
 def test_row_is_the_trailing_dimensions_up_to_64_weights(shape, columns, leading):
-    assert records.row_columns(shape) == columns
-    assert math.prod(records.leading_shape(shape, columns)) * columns == math.prod(shape)
-    assert records.leading_shape(shape, columns) == leading
+    assert weights.row_columns(shape) == columns
+    assert math.prod(weights.leading_shape(shape, columns)) * columns == math.prod(shape)
+    assert weights.leading_shape(shape, columns) == leading
 
 
 def test_scales_of_rows_that_cut_a_dimension_are_a_vector():
-    assert records.leading_shape((6, 10), 4) == (15,)
-    assert records.leading_shape((6, 10), 60) == ()
-    assert records.leading_shape((6, 10), 20) == (3,)
-    assert records.leading_shape((6,), 3) == (2,)
+    assert weights.leading_shape((6, 10), 4) == (15,)
+    assert weights.leading_shape((6, 10), 60) == ()
+    assert weights.leading_shape((6, 10), 20) == (3,)
+    assert weights.leading_shape((6,), 3) == (2,)
 
 
 def test_chunks_are_equal_runs_of_whole_rows_near_the_target():

@@ -48,6 +48,7 @@ from .ops import (  # noqa: E402, F401
     quantize_many,
 )
 from .reader import AnsFile  # noqa: E402, F401
+from .weights import QuantizedWeight, quantize_weight  # noqa: E402, F401
 from .streams import decode_stream, encode_stream  # noqa: E402, F401
 
 if (_wanted := os.environ.get("TORCH_ANS_BACKEND")) and cpu_backend() != _wanted:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from . import ops, records
+from . import ops, records, weights
 from .entries import Entry, Kind, QuantizedMeta, Transform, torch_dtype
 from .planes import component_bytes, cut_planes, flat, join_planes
 from .records import EncodedPiece, EntrySpec
@@ -30,9 +30,11 @@ def has_cuda_kernels() -> bool:
     return torch._C._dispatch_has_kernel_for_dispatch_key("ans::encode_streams", "CUDA")
 
 
-def suits(spec: EntrySpec, tensor: Tensor) -> bool:
+def suits(spec: EntrySpec, tensor: object) -> bool:
     """Whether a tensor is one for `encode_whole`. The operators take no float64 weights; what is larger than a batch is better taken in parts."""
     quantized = bool(spec.forms) and spec.forms[0].kind == Kind.QUANTIZED
+    if spec.on_grid or not isinstance(tensor, Tensor):
+        return False
     return on_gpu(tensor) and 0 < tensor.nbytes <= BATCH_BYTES and not (quantized and tensor.dtype == torch.float64)
 
 
@@ -143,29 +145,33 @@ def decode(
     """The tensors of these entries (no aliases) from their records: two calls of operators for all of them. Quantized ones come in the dtype that is given for them. Some of those
     with symbols may have been decoded already: `symbols`, by position."""
     there = staged([record[1:] if i in symbols else record for i, record in enumerate(streams)], device)
+    metas = {i: QuantizedMeta(*entry.meta) for i, entry in enumerate(entries) if entry.kind == Kind.QUANTIZED}
+    # Symbols of 8 bits without scales of columns become weights while they are decoded; of others the symbols come first.
+    separate = {i for i, meta in metas.items() if meta.bits > 8 or meta.column_scaled}
     quantized = [i for i, entry in enumerate(entries) if entry.kind == Kind.QUANTIZED]
-    rows = [entries[i].numel // QuantizedMeta(*entries[i].meta).columns for i in quantized]
+    rows = [entries[i].numel // metas[i].columns for i in quantized]
     planes = torch.empty(2, sum(rows), dtype=torch.uint8, device=device)  # of the scales of all quantized tensors
     parts: dict[int, list[Tensor]] = {i: list(of_one) for i, of_one in zip(quantized, zip(*(plane.split(rows) for plane in planes)))}
     for i, entry in enumerate(entries):
-        if entry.kind != Kind.QUANTIZED and i not in symbols:
-            parts[i] = [torch.empty(spec.numel, dtype=SYMBOLS[spec.symbol_type], device=device) for spec in entry.streams]
+        specs = entry.streams if entry.kind != Kind.QUANTIZED else entry.streams[:-2] if i in separate else ()
+        specs = specs[1:] if i in symbols else specs
+        parts[i] = [torch.empty(spec.numel, dtype=SYMBOLS[spec.symbol_type], device=device) for spec in specs] + parts.get(i, [])
     ops.decode_streams_out([stream for i in parts for stream in there[i][-len(parts[i]) :]], [part for of_one in parts.values() for part in of_one])
 
     results: dict[int, Tensor] = {}
     if quantized:
         scales = torch.stack([planes[1], planes[0]], dim=1).view(-1).view(torch.float16).split(rows)  # the low byte comes first
-        exponents = torch.tensor([QuantizedMeta(*entries[i].meta).exponent for i in quantized], dtype=torch.int32, device=device).unbind()
-        for i in quantized:
-            wanted = dtypes[i] or torch_dtype(entries[i].dtype)
-            shape = (-1, QuantizedMeta(*entries[i].meta).columns)
-            results[i] = torch.empty(entries[i].numel, dtype=torch.float32 if wanted == torch.float64 else wanted, device=device).view(shape)
-        coded = [k for k, i in enumerate(quantized) if i not in symbols]
-        weights = [results[quantized[k]] for k in coded]
-        ops.decode_streams_dequantize_out([there[quantized[k]][0] for k in coded], [scales[k] for k in coded], [exponents[k] for k in coded], torch.int8, weights)
+        exponents = torch.tensor([metas[i].exponent for i in quantized], dtype=torch.int32, device=device).unbind()
+        wanted = {i: dtypes[i] or torch_dtype(entries[i].dtype) for i in quantized}
+        coded = [k for k, i in enumerate(quantized) if i not in symbols and i not in separate]
+        for i in (quantized[k] for k in coded):
+            narrow = torch.float32 if wanted[i] == torch.float64 else wanted[i]
+            results[i] = torch.empty(entries[i].numel, dtype=narrow, device=device).view(-1, metas[i].columns)
+        ops.decode_streams_dequantize_out([there[quantized[k]][0] for k in coded], [scales[k] for k in coded], [exponents[k] for k in coded], torch.int8, [results[quantized[k]] for k in coded])
         for i, scale, exponent in zip(quantized, scales, exponents):
-            if i in symbols:
-                results[i] = ops.dequantize(symbols[i].view(results[i].shape), scale, exponent, results[i].dtype)
+            if i in symbols or i in separate:
+                of_rows = (symbols[i] if i in symbols else parts[i][0]).view(-1, metas[i].columns)
+                results[i] = weights.dequantize(of_rows, scale, exponent, parts[i][-3] if metas[i].column_scaled else None, wanted[i])
     for i, entry in enumerate(entries):
         if entry.kind == Kind.QUANTIZED:
             results[i] = results[i].to(dtypes[i] or torch_dtype(entry.dtype))

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import model as models
-from . import ops, prediction, tree
+from . import ops, prediction, tree, weights
 from ._version import __version__
 from .analyze import Analysis, TensorReport, analyze, bits_per, inspect, roles
 from .atomic import check_target
@@ -114,6 +114,9 @@ def add_compression_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--clip-sigmas", type=_clip, metavar="K", help=f'clip rows at K standard deviations ({ops.DEFAULT_CLIP_SIGMAS}), or "absmax": nowhere'
     )
+    command.add_argument("--quantizer", choices=("clip", *weights.QUANTIZERS), default="clip", help='how large float matrices are quantized (default: "clip", with --bits)')
+    command.add_argument("--bits-per-weight", type=float, metavar="R", help="with any other quantizer: as fine as so many bits allow, entropy coding included")
+    command.add_argument("--step-sigmas", type=float, metavar="S", help="or with steps of so many standard deviations of a row")
     command.add_argument("--level", choices=prediction.LEVELS, default="fast", help="how hard to look for a smaller file (default: fast)")
     command.add_argument(
         "--chunk-symbols",
@@ -128,7 +131,20 @@ def compression_options(args: argparse.Namespace, parser: argparse.ArgumentParse
     """Arguments of `compress_model`."""
     if args.clip_sigmas is not None and args.bits is None:
         parser.error("--clip-sigmas needs --bits: nothing is quantized without")
-    return {"bits": args.bits, "clip_sigmas": args.clip_sigmas, "chunk_symbols": args.chunk_symbols, "level": args.level}
+    fine = [args.bits_per_weight, args.step_sigmas]
+    if args.quantizer == "clip" and any(value is not None for value in fine):
+        parser.error("--bits-per-weight and --step-sigmas need a --quantizer")
+    if args.quantizer != "clip" and (args.bits is not None or sum(value is not None for value in fine) != 1):
+        parser.error(f"--quantizer {args.quantizer} needs either --bits-per-weight or --step-sigmas, and no --bits")
+    return {
+        "bits": args.bits,
+        "clip_sigmas": args.clip_sigmas,
+        "chunk_symbols": args.chunk_symbols,
+        "level": args.level,
+        "quantizer": args.quantizer,
+        "bits_per_weight": args.bits_per_weight,
+        "step_sigmas": args.step_sigmas,
+    }
 
 
 def _clip(text: str) -> float | str:

@@ -111,13 +111,14 @@ class PlanesMeta(NamedTuple):
 
 
 class QuantizedMeta(NamedTuple):
-    """Parameters of `Kind.QUANTIZED`: weights per row scale, bits per weight, and `exponent`: a row's true scale is its fp16
-    scale times 2^exponent.
+    """Parameters of `Kind.QUANTIZED`: weights per row scale, bits that the integers need (beyond 8: they are int16), `exponent`: a row's true scale is its fp16
+    scale times 2^exponent, and whether columns have scales, too.
     """
 
     columns: int
     bits: int
     exponent: int
+    column_scaled: int = 0
 
 
 class StreamSpec(NamedTuple):
@@ -136,7 +137,7 @@ class StreamSpec(NamedTuple):
 class Entry:
     """One tensor of the file. Its record is its streams, one after another.
 
-    `dtype` is a key of DTYPE_NUMBERS; `meta` is `(transform,)`, `()`, `(columns, bits, exponent)`, `()` by kind; `stream_bytes` are
+    `dtype` is a key of DTYPE_NUMBERS; `meta` is `(transform,)`, `()`, a `QuantizedMeta`, `()` by kind; `stream_bytes` are
     the lengths of the streams in the order of `streams`; `checksum` is the record's `record_checksum` (0 without a record);
     `refers` are the numbers of the entries that this one needs or belongs to (the target of an alias; the weights of a tied
     scale).
@@ -178,8 +179,10 @@ def _stream_specs(kind: Kind, dtype: str, numel: int, meta: tuple[int, ...]) -> 
     if kind == Kind.SYMBOLS:
         return (StreamSpec(numel, SYMBOL_TYPES[dtype]),)
     if kind == Kind.QUANTIZED:
-        rows = StreamSpec(numel // meta[0], "u8")
-        return (StreamSpec(numel, "i8"), rows, rows)
+        parts = QuantizedMeta(*meta)
+        rows = StreamSpec(numel // parts.columns, "u8")
+        symbols = StreamSpec(numel, "i8" if parts.bits <= 8 else "i16")
+        return (symbols, *[StreamSpec(parts.columns, "i8")] * parts.column_scaled, rows, rows)
     return ()
 
 

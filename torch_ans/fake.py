@@ -187,7 +187,7 @@ def _(stream, numel, symbol_dtype, predictors):
 
 @_register("ans::matrix_needs")
 def _(stream, numel, symbol_dtype):
-    return stream.new_empty((2,), dtype=torch.int64)
+    return stream.new_empty((4,), dtype=torch.int64)
 
 
 @_register("ans::matrix_gram")

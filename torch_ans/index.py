@@ -195,6 +195,7 @@ def _descriptions(index: Index) -> Iterable[bytes]:
     yield from (_varint(meta.columns) for meta in quantized)
     yield from (_varint(meta.bits) for meta in quantized)
     yield from (_varint(_zigzag(meta.exponent)) for meta in quantized)
+    yield from (_varint(meta.column_scaled) for meta in quantized)
     yield bytes(len(entry.refers) for entry in entries)
     yield from (_varint(_zigzag(number - target)) for number, entry in enumerate(entries) for target in entry.refers)
     for text in (index.structure, _dump_metadata(index.metadata)):
@@ -291,8 +292,8 @@ def _read_names(columns: _Columns, count: int) -> list[str]:
 def _read_metas(columns: _Columns, kinds: list[Kind]) -> list[tuple[int, ...]]:
     transforms = iter([PlanesMeta(number) for number in columns.varints(kinds.count(Kind.PLANES), "transforms")])
     count = kinds.count(Kind.QUANTIZED)
-    table = [columns.varints(count, what) for what in ("columns per row", "bits", "exponents")]
-    quantized = iter([QuantizedMeta(size, bits, _unzigzag(exponent)) for size, bits, exponent in zip(*table)])
+    table = [columns.varints(count, what) for what in ("columns per row", "bits", "exponents", "column scales")]
+    quantized = iter([QuantizedMeta(size, bits, _unzigzag(exponent), scaled) for size, bits, exponent, scaled in zip(*table)])
     return [next(transforms) if kind == Kind.PLANES else next(quantized) if kind == Kind.QUANTIZED else () for kind in kinds]
 
 
@@ -320,8 +321,8 @@ def _check_kind(entry: Entry, entries: list[Entry]) -> None:
     if kind == Kind.SYMBOLS and entry.dtype not in SYMBOL_TYPES or kind == Kind.QUANTIZED and entry.dtype not in QUANTIZED_DTYPES:
         raise errors.KindDtypeMismatchError(f"{name!r}: an entry of kind {kind.name.lower()} cannot be {entry.dtype}")
     if kind == Kind.QUANTIZED:
-        columns, bits, exponent = meta
-        if entry.numel == 0 or columns == 0 or entry.numel % columns or not 2 <= bits <= 8 or abs(exponent) > 1023:
+        columns, bits, exponent, scaled = meta
+        if entry.numel == 0 or columns == 0 or entry.numel % columns or not 2 <= bits <= 16 or abs(exponent) > 1023 or scaled > 1:
             raise errors.MetaOutOfRangeError(f"{name!r}: impossible parameters {meta} for a shape of {entry.shape}")
     if kind == Kind.ALIAS:
         target = entries[entry.refers[0]] if len(entry.refers) == 1 else entry

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from . import ops, pipeline, predicted, prediction, tree
+from . import ops, pipeline, predicted, prediction, tree, weights
 from .atomic import atomic_write, check_target
 from .container import ContainerReader, pack_head, write_container
 from .entries import Index, Kind, QuantizedMeta
@@ -25,6 +25,7 @@ from .pipeline import Exchange, LocalExchange, Options, Progress
 from .planes import same_bits
 from .reader import AnsFile
 from .records import EntrySpec
+from .weights import QuantizedWeight
 
 
 class CompressedModel:
@@ -83,7 +84,7 @@ class _Pieces(list):
 
 def compress_model(
     state_dict: Any,
-    bits: int | None = 6,
+    bits: int | None | str = "default",
     *,
     clip_sigmas: float | str | None = None,
     select: pipeline.Select | None = None,
@@ -91,6 +92,9 @@ def compress_model(
     chunk_symbols: int = ops.DEFAULT_CHUNK_SYMBOLS,
     ties: pipeline.Ties | None = None,
     level: str = "fast",
+    quantizer: str = "clip",
+    bits_per_weight: float | None = None,
+    step_sigmas: float | None = None,
     metadata: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> CompressedModel:
@@ -98,7 +102,7 @@ def compress_model(
 
     Integers are coded as they are, and everything is kept exactly, except float tensors that are quantized:
 
-    bits: 2 ... 8 bits per quantized weight, in symmetric integers with one float16 scale per row; None: nothing is quantized.
+    bits: 2 ... 8 bits per quantized weight, in symmetric integers with one float16 scale per row; None: nothing is quantized. Default: 6 with the quantizer "clip".
     clip_sigmas: a row's scale is that many standard deviations over the largest integer; None: 12.85, "absmax": its largest
         magnitude.
     select: which float tensors to quantize. A function of name and tensor says True, False, a number of bits, or None (then the
@@ -112,13 +116,17 @@ def compress_model(
     level: how hard to look for a smaller file. "fast": each symbol for itself (order 0); "default": matrices are predicted along
         their rows or columns; "best": also by several predictors for the lines of a matrix, from lines like them, and from other
         matrices. Files of the higher levels take longer to make, and several times as long to decode.
+    quantizer: "clip", as above, or one that clips nothing and whose grid is as fine as asked for: "uniform", "trellis4", "trellis8" or "trellis32" (see
+        `quantize_weight`). Then `bits` is None, and either bits_per_weight or step_sigmas is given; `select` may return other bits per weight.
     metadata: a dict of what JSON can hold, returned by `AnsFile.metadata`.
     progress: called with name and bytes of each tensor that is done.
 
     Tensors that share all their memory are stored once. Raises InvalidArgumentError, UnsupportedDtypeError, or NotFiniteError
     if a tensor to be quantized holds NaN or infinity.
     """
-    options = Options(bits, clip_sigmas, select, min_quantized_numel, chunk_symbols, ties, level)
+    if isinstance(bits, str) and bits == "default":
+        bits = 6 if quantizer == "clip" else None
+    options = Options(bits, clip_sigmas, select, min_quantized_numel, chunk_symbols, ties, level, quantizer, bits_per_weight, step_sigmas)
     if metadata is not None and not isinstance(metadata, Mapping):
         raise InvalidArgumentError(f"metadata is {metadata!r}, not a dict")
     model = compress(state_dict, options, metadata, progress, LocalExchange())
@@ -149,8 +157,13 @@ def compress(
     return pipeline.agreed(exchange, finish)
 
 
+def is_leaf(node: Any) -> bool:
+    """Whether something in the nesting of a model is a tensor, or stands for one."""
+    return isinstance(node, Tensor | QuantizedWeight)
+
+
 def _plan(state_dict: Any, options: Options) -> tuple[tree.Flattened, list[EntrySpec]]:
-    flat = tree.flatten(state_dict, lambda node: isinstance(node, Tensor))
+    flat = tree.flatten(state_dict, is_leaf)
     return flat, pipeline.plan(flat.names, flat.tensors, options)
 
 
@@ -211,17 +224,14 @@ def _compressed(obj: Any, bits: int | None, metadata: Any, progress: Progress | 
 
 def _compare(written: AnsFile, source: Any) -> None:
     """Raise unless the file decodes to what it was made of; quantized weights to their integers."""
-    for name, tensor in zip(written.keys(), tree.flatten(source, lambda node: isinstance(node, Tensor)).tensors):
+    for name, tensor in zip(written.keys(), tree.flatten(source, is_leaf).tensors):
         entry = written.entry(name)
-        tensor = tensor.detach().cpu()
-        if entry.kind == Kind.QUANTIZED:
-            meta = QuantizedMeta(*entry.meta)
-            decoded = written.get_quantized(name)
-            rows = tensor.reshape(decoded.symbols.shape)
-            rows = rows.float() if rows.dtype == torch.float64 else rows
-            same = torch.equal(ops.quantize_rows(rows, decoded.scale, decoded.exponent, meta.bits), decoded.symbols)
+        if isinstance(tensor, QuantizedWeight):
+            same = weights.same(written.get_quantized_weight(name), tensor)
+        elif entry.kind == Kind.QUANTIZED:
+            same = weights.are_integers_of(tensor.detach().cpu(), written.get_quantized_weight(name), QuantizedMeta(*entry.meta).bits)
         else:
-            same = same_bits(written.get_tensor(name), tensor, entry.dtype)
+            same = same_bits(written.get_tensor(name), tensor.detach().cpu(), entry.dtype)
         if not same:
             raise CorruptError(f"{name!r} does not decode to what was to be saved")
 

@@ -364,7 +364,7 @@ def fit_matrix(
     reference: symbols of another matrix of the same size and dtype (`reference_transposed` as `transposed`), whose line i may help to predict line i.
     means: columns have means. levels: how deep lines of this matrix may refer to each other (0: not at all).
     sample_symbols: choices are made on about so many symbols; the result is fitted to all.
-    adaptations: so many ways to follow scales along a line are tried (1 … 6).
+    adaptations: so many ways to follow scales along a line are tried (1 … 6); 0: scales are those of the columns, which is the fastest to decode.
     trellis: symbols are the integers of `quantize_trellis` with so many states; lines are then its rows."""
     with translate():
         header, bits = torch.ops.ans.fit_matrix(
@@ -408,8 +408,15 @@ def matrix_directory(stream: Tensor, numel: int, symbol_dtype: torch.dtype, pred
 def matrix_needs(stream: Tensor, numel: int, symbol_dtype: torch.dtype) -> tuple[int, bool]:
     """How many predictors `decode_matrix` needs for a stream, and whether it needs a reference: (0, False) for streams of other models."""
     with translate():
-        predictors, reference = torch.ops.ans.matrix_needs(stream, numel, symbol_dtype).tolist()
+        predictors, reference, _, _ = torch.ops.ans.matrix_needs(stream, numel, symbol_dtype).tolist()
     return predictors, bool(reference)
+
+
+def stream_trellis(stream: Tensor, numel: int, symbol_dtype: torch.dtype) -> tuple[int, int]:
+    """The states of the trellis that the symbols of a stream follow, and the columns of its rows: (0, columns) for a matrix stream without, (0, 0) for streams of other models."""
+    with translate():
+        _, _, states, columns = torch.ops.ans.matrix_needs(stream, numel, symbol_dtype).tolist()
+    return states, columns
 
 
 def stream_predictors(stream: Tensor, numel: int, symbol_dtype: torch.dtype) -> list[Tensor]:

@@ -19,17 +19,21 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from . import batches, ops, prediction, records
+from . import batches, ops, prediction, records, weights
 from .container import record_checksum
 from .entries import DTYPE_NUMBERS, DTYPES, QUANTIZED_DTYPES, SYMBOL_TYPES, Entry, Kind, dtype_name
 from .errors import InvalidArgumentError, NotFiniteError, UnsupportedDtypeError
 from .index import MAX_REFERENCES
 from .records import EncodedPiece, EntrySpec, Form
+from .weights import QuantizedWeight
 
 T = TypeVar("T")
 
+#: What a model consists of.
+Leaf = Tensor | QuantizedWeight
+
 #: Which tensors to quantize: `select(name, tensor)`, or patterns of names.
-Select = Callable[[str, Tensor], bool | int | None] | str | Sequence[str]
+Select = Callable[[str, Tensor], bool | float | None] | str | Sequence[str]
 #: Which scale belongs to which symbols: names of scales by names of symbols, a pair of suffixes, or `ties(name of symbols)`.
 Ties = Mapping[str, str] | tuple[str, str] | Callable[[str], str | None]
 #: Called with the name and the bytes of every tensor that is done.
@@ -47,9 +51,18 @@ class Options:
     chunk_symbols: int = ops.DEFAULT_CHUNK_SYMBOLS
     ties: Ties | None = None
     level: str = "fast"
+    quantizer: str = "clip"
+    bits_per_weight: float | None = None
+    step_sigmas: float | None = None
 
     def __post_init__(self) -> None:
-        if self.bits is not None:
+        if self.on_grid:
+            weights.check_grid(self.quantizer, self.bits_per_weight, self.step_sigmas)
+            if self.bits is not None or self.clip_sigmas is not None:
+                raise InvalidArgumentError(f"bits and clip_sigmas belong to the quantizer 'clip', not to {self.quantizer!r}")
+        elif self.bits_per_weight is not None or self.step_sigmas is not None:
+            raise InvalidArgumentError("bits_per_weight and step_sigmas belong to the quantizers of a grid: " + ", ".join(map(repr, weights.QUANTIZERS)))
+        elif self.bits is not None:
             _check_bits(self.bits, "")
         if not _is_int(self.chunk_symbols) or not 1 <= self.chunk_symbols <= ops.MAX_CHUNK_SYMBOLS:
             raise InvalidArgumentError(f"chunk_symbols is {self.chunk_symbols!r}, not in 1 ... {ops.MAX_CHUNK_SYMBOLS}")
@@ -73,6 +86,11 @@ class Options:
         return [self.select] if isinstance(self.select, str) else self.select
 
     @property
+    def on_grid(self) -> bool:
+        """Whether weights are quantized by weights.py."""
+        return self.quantizer != "clip"
+
+    @property
     def clip(self) -> float | None:
         """As the operators take it: None means absmax."""
         if self.clip_sigmas is None:
@@ -93,7 +111,7 @@ def _check_bits(bits: object, where: str) -> int:
 # ---- plan ----
 
 
-def plan(names: Sequence[str], tensors: Sequence[Tensor], options: Options) -> list[EntrySpec]:
+def plan(names: Sequence[str], tensors: Sequence[Leaf], options: Options) -> list[EntrySpec]:
     """One spec per tensor. Raises InvalidArgumentError or UnsupportedDtypeError, with the tensor's name, for what cannot be
     saved as asked."""
     dtypes = [_checked_dtype(name, tensor) for name, tensor in zip(names, tensors)]
@@ -109,8 +127,17 @@ def plan(names: Sequence[str], tensors: Sequence[Tensor], options: Options) -> l
         if number in aliases:
             specs.append(EntrySpec(name, dtype, shape, refers=(aliases[number],)))
             continue
+        if isinstance(tensor, QuantizedWeight):
+            form = Form(Kind.QUANTIZED, columns=tensor.symbols.shape[1], quantizer="given")
+            specs.append(EntrySpec(name, dtype, shape, (form,), options.chunk_symbols))
+            continue
         bits = None if number in tied or dtype not in QUANTIZED_DTYPES or not tensor.numel() else _bits_of(name, tensor, options)
-        columns = records.row_columns(shape)
+        columns = weights.row_columns(shape)
+        if bits is not None and options.on_grid:
+            target = (options.bits_per_weight, options.step_sigmas) if bits is True else (float(bits), None)
+            form = Form(Kind.QUANTIZED, columns=columns, quantizer=options.quantizer, bits_per_weight=target[0], step_sigmas=target[1])
+            specs.append(EntrySpec(name, dtype, shape, (form,), options.chunk_symbols))
+            continue
         forms = records.lossless_forms(dtype)
         if number in scaled or not tensor.numel():
             forms = forms[:1]  # symbols, if they are to be found by their scale; and of nothing there is one form
@@ -123,7 +150,11 @@ def plan(names: Sequence[str], tensors: Sequence[Tensor], options: Options) -> l
     return specs
 
 
-def _checked_dtype(name: str, tensor: Tensor) -> str:
+def _checked_dtype(name: str, tensor: Leaf) -> str:
+    if isinstance(tensor, QuantizedWeight):
+        if not tensor.numel():
+            raise InvalidArgumentError(f"{name!r} is a quantized weight of no elements")
+        return dtype_name(tensor.dtype)
     # Subclasses that only carry attributes are as good as tensors; those that intercept operators hold no plain memory.
     if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
         raise InvalidArgumentError(
@@ -143,12 +174,12 @@ def _checked_dtype(name: str, tensor: Tensor) -> str:
         raise UnsupportedDtypeError(f"{name!r}: {cause}") from cause
 
 
-def _find_aliases(tensors: Sequence[Tensor]) -> dict[int, int]:
+def _find_aliases(tensors: Sequence[Leaf]) -> dict[int, int]:
     """Number -> the first tensor that is the same memory, seen the same way."""
     first: dict[Any, int] = {}
     aliases = {}
     for number, tensor in enumerate(tensors):
-        if tensor.numel():
+        if isinstance(tensor, Tensor) and tensor.numel():
             flags = tensor.is_conj(), tensor.is_neg()
             key = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), flags)
             if (target := first.setdefault(key, number)) != number:
@@ -157,7 +188,7 @@ def _find_aliases(tensors: Sequence[Tensor]) -> dict[int, int]:
 
 
 def _find_ties(
-    names: Sequence[str], tensors: Sequence[Tensor], dtypes: Sequence[str], aliases: Mapping[int, int], ties: Ties | None
+    names: Sequence[str], tensors: Sequence[Leaf], dtypes: Sequence[str], aliases: Mapping[int, int], ties: Ties | None
 ) -> dict[int, tuple[int, ...]]:
     """Number of a scale -> numbers of the symbols that it belongs to."""
     number_of = {name: number for number, name in enumerate(names)}
@@ -203,20 +234,26 @@ def _tied_names(names: Sequence[str], dtypes: Sequence[str], ties: Ties | None) 
     }
 
 
-def _bits_of(name: str, tensor: Tensor, options: Options) -> int | None:
-    """Bits to quantize a float tensor to, or None to keep it."""
+def _bits_of(name: str, tensor: Tensor, options: Options) -> float | bool | None:
+    """Bits to quantize a float tensor to (True: on a grid as fine as the options say), or None to keep it."""
     select = options.select
+    usual = True if options.on_grid else options.bits
     if select is None or callable(select):
         answer = None if select is None else select(name, tensor)
         if answer is None:
-            return options.bits if tensor.dim() >= 2 and tensor.numel() >= options.min_quantized_numel else None
+            return usual if tensor.dim() >= 2 and tensor.numel() >= options.min_quantized_numel else None
     else:
         answer = any(fnmatch.fnmatchcase(name, pattern) for pattern in options.patterns)
     if answer is False:
         return None
-    if answer is True and options.bits is None:
+    if answer is True and usual is None:
         raise InvalidArgumentError(f"select picks {name!r}, but bits is not given")
-    return options.bits if answer is True else _check_bits(answer, f"select({name!r}): ")
+    if answer is True:
+        return usual
+    if options.on_grid:
+        weights.check_grid(options.quantizer, answer, None)
+        return answer
+    return _check_bits(answer, f"select({name!r}): ")
 
 
 def digest(specs: Sequence[EntrySpec]) -> bytes:
@@ -227,6 +264,7 @@ def digest(specs: Sequence[EntrySpec]) -> bytes:
 # ---- who does what ----
 
 # Nanoseconds per component and plane or per symbol, measured on one Zen 4 core: only ratios matter.
+_GRID_COST = 60
 _QUANTIZE_COST, _SYMBOL_COST, _PLANE_COST, _COUNT_COST = 3, 2, 2, 1
 _FIXED_COST = 30_000  # per stream and form
 # A tensor is cut if it costs more than this part of a rank's share.
@@ -238,6 +276,9 @@ def cost(spec: EntrySpec) -> int:
     counting, encoding = 0, 0
     for form in spec.forms:
         planes = DTYPES[DTYPE_NUMBERS[spec.dtype]].item_bytes if form.kind == Kind.PLANES else 1
+        if spec.on_grid:
+            encoding = max(encoding, _GRID_COST * spec.components)
+            continue
         per_component = {Kind.PLANES: _PLANE_COST * planes, Kind.QUANTIZED: _QUANTIZE_COST}.get(form.kind, _SYMBOL_COST)
         counting += planes * (_FIXED_COST + _COUNT_COST * spec.components)
         encoding = max(encoding, per_component * spec.components)
@@ -331,7 +372,7 @@ def agreed(exchange: Exchange, work: Callable[[], T]) -> T:
 
 
 def encode(
-    specs: Sequence[EntrySpec], tensors: Sequence[Tensor], exchange: Exchange, progress: Progress | None, chunk_target: int
+    specs: Sequence[EntrySpec], tensors: Sequence[Leaf], exchange: Exchange, progress: Progress | None, chunk_target: int
 ) -> list[list[EncodedPiece]] | None:
     """The pieces of every tensor on rank 0, None elsewhere. Whole tensors on a GPU are encoded many together."""
     shares = divide(specs, exchange.world_size)
@@ -373,7 +414,7 @@ def encode(
 
 
 def _encode_pieces(
-    shares: Mapping[int, Share], specs: Sequence[EntrySpec], tensors: Sequence[Tensor], exchange: Exchange
+    shares: Mapping[int, Share], specs: Sequence[EntrySpec], tensors: Sequence[Leaf], exchange: Exchange
 ) -> dict[int, EncodedPiece]:
     """Encodes this rank's share (perhaps no chunk) of each of these tensors."""
 

@@ -55,7 +55,7 @@ def predict(
             progress(entries[number].name, entries[number].decoded_bytes)
 
     for number, (entry, record) in enumerate(zip(entries, parts)):
-        if not has_symbols(entry) or entry.streams[0].symbol_type == "i16" or entry.numel < prediction.MIN_SYMBOLS or len(entry.shape) < 2:
+        if not has_symbols(entry) or entry.numel < prediction.MIN_SYMBOLS or len(entry.shape) < 2:
             done(number)
             continue
         joined = torch.cat(list(record))
@@ -63,8 +63,10 @@ def predict(
         if streams.stream_model(stream) in (Model.RAW, Model.CONSTANT) and stream.numel() < prediction.MIN_SYMBOLS:
             done(number)
             continue
-        symbols = streams.decode_stream(stream, entry.numel, symbol_dtype(entry.streams[0]))
-        matrices.append(Matrix(number, symbols, entry.shape, stream.numel()))
+        dtype = symbol_dtype(entry.streams[0])
+        symbols = streams.decode_stream(stream, entry.numel, dtype)
+        states, columns = ops.stream_trellis(stream, entry.numel, dtype)
+        matrices.append(Matrix(number, symbols, (entry.numel // columns, columns) if states else entry.shape, stream.numel(), states))
 
     found = prediction.Planner(matrices, effort, chunk_symbols, done).run() if matrices else {}
     new_entries, new_parts = list(entries), [list(record) for record in parts]

@@ -58,12 +58,14 @@ def effort_of(level: str) -> Effort | None:
 
 @dataclass
 class Matrix:
-    """A tensor of symbols (int8 or uint8, flat, on the CPU) that may be predicted. `best_bytes`: of its stream so far."""
+    """A tensor of symbols (int8, uint8 or int16, flat, on the CPU) that may be predicted. `best_bytes`: of its stream so far. `trellis`: states of the machine that its rows
+    are paths of, or 0."""
 
     number: int
     symbols: Tensor
     shape: tuple[int, ...]
     best_bytes: int
+    trellis: int = 0
 
 
 @dataclass
@@ -110,14 +112,14 @@ class _Choice:
 
 
 def views_of(position: int, matrix: Matrix) -> Iterator[View]:
-    """All ways to cut a tensor into lines between two of its dimensions, and each transposed."""
+    """All ways to cut a tensor into lines between two of its dimensions, and each transposed; of a trellis, only its rows."""
     seen = set()
     for kept in range(1, len(matrix.shape)):
         columns = math.prod(matrix.shape[kept:])
         if columns == 0:
             continue
         lines = matrix.symbols.numel() // columns
-        for view in (View(position, columns, False), View(position, lines, True)):
+        for view in (View(position, columns, False), View(position, lines, True))[: 1 if matrix.trellis else 2]:
             across = matrix.symbols.numel() // view.columns
             if _MIN_COLUMNS <= view.columns <= _MAX_COLUMNS and across >= _MIN_LINES and (view.columns, view.transposed) not in seen:
                 seen.add((view.columns, view.transposed))
@@ -168,7 +170,7 @@ class Planner:
 
     def _fit(self, view: View, predictors: Sequence[Tensor] = (), **options) -> ops.FittedMatrix:
         symbols = self.matrices[view.matrix].symbols
-        return ops.fit_matrix(symbols, view.columns, view.transposed, predictors, chunk_symbols=self.chunk_symbols, adaptations=self.effort.adaptations, sample_symbols=self.effort.sample, **options)
+        return ops.fit_matrix(symbols, view.columns, view.transposed, predictors, chunk_symbols=self.chunk_symbols, adaptations=self.effort.adaptations, sample_symbols=self.effort.sample, trellis=self.matrices[view.matrix].trellis, **options)
 
     def _consider(self, view: View, pool: _Pool | None = None, reference: View | None = None, levels: int = 0) -> float:
         """Fits a matrix in one way, and keeps it if it is the best so far. Returns its bytes."""

@@ -8,10 +8,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from . import batches, ops, records, streams, tree
+from . import batches, ops, records, streams, tree, weights
 from .entries import QUANTIZED_DTYPES, Entry, Index, Kind, QuantizedMeta, StreamSpec, torch_dtype
 from .errors import InvalidArgumentError
 from .predicted import SymbolDecoder
+from .weights import QuantizedWeight
 
 
 class Reader(Protocol):
@@ -102,8 +103,24 @@ class AnsFile:
             raise InvalidArgumentError(f"{name!r} is not quantized, but kept exactly")
         record = self._record(name)
         scale, exponent = records.decode_scale(entry, record)
-        symbols = self._decode_symbols(self._number(name), record[0], torch.int8).view(*scale.shape, QuantizedMeta(*entry.meta).columns)
-        return ops.Quantized(symbols, scale.to(self._device), exponent.to(self._device))
+        symbols = self._decode_symbols(self._number(name), record[0], batches.SYMBOLS[entry.streams[0].symbol_type])
+        return ops.Quantized(symbols.view(*scale.shape, QuantizedMeta(*entry.meta).columns), scale.to(self._device), exponent.to(self._device))
+
+    def get_quantized_weight(self, name: str) -> QuantizedWeight:
+        """A quantized tensor as `compress_model` and `save` take it: saved again, it is the same. (Integers that were clipped are then as good as any others.)"""
+        entry, parts, record = self.entry(name), self.get_quantized(name), self._record(name)
+        column_scale = records.decode_column_scale(entry, record)
+        spec = entry.streams[0]
+        states, _ = ops.stream_trellis(record[0], spec.numel, batches.SYMBOLS[spec.symbol_type])
+        return QuantizedWeight(
+            parts.symbols.view(-1, parts.symbols.shape[-1]),
+            parts.scale.view(-1),
+            int(parts.exponent),
+            None if column_scale is None else column_scale.to(self._device),
+            states,
+            entry.shape,
+            torch_dtype(entry.dtype),
+        )
 
     def get_scale_name(self, name: str) -> str | None:
         """Name of the scale that is tied to a tensor of integers; None if there is none."""
@@ -212,11 +229,13 @@ class AnsFile:
         entry = self.index.entries[number]
         wanted, columns = dtype or torch_dtype(entry.dtype), QuantizedMeta(*entry.meta).columns
         scale, exponent = records.decode_scale(entry, record)
-        if self._symbols.is_predicted(number, record[0]):
-            narrow = torch.float32 if wanted == torch.float64 else wanted
-            weight = ops.dequantize(self._symbols.decode(number, record[0], symbols).view(-1, columns), scale.view(-1), exponent, narrow).to(wanted)
+        column_scale = records.decode_column_scale(entry, record)
+        predicted, dtype_of_symbols = self._symbols.is_predicted(number, record[0]), batches.SYMBOLS[entry.streams[0].symbol_type]
+        if predicted or column_scale is not None:
+            integers = self._symbols.decode(number, record[0], symbols) if predicted else streams.decode_stream(record[0], entry.numel, dtype_of_symbols)
+            weight = weights.dequantize(integers.view(-1, columns), scale.view(-1), exponent, column_scale, wanted)
         else:
-            weight = records.decode_scaled(record[0], torch.int8, scale, exponent, columns, wanted)
+            weight = records.decode_scaled(record[0], dtype_of_symbols, scale, exponent, columns, wanted)
         return weight.view(entry.shape).to(self._device)
 
     def _decode_exact(self, entry: Entry) -> Tensor:

@@ -18,13 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import ops, streams
+from . import ops, streams, weights
 from .entries import DELTA_DTYPES, DTYPE_NUMBERS, DTYPES, SYMBOL_TYPES, Entry, Kind, QuantizedMeta, Transform, torch_dtype
 from .planes import component_bytes, count_cut, count_planes, cut_planes, flat, join_planes
 from .streams import Model
+from .weights import QuantizedWeight, leading_shape
 
-#: A row of a quantized tensor has at least this many weights where its shape allows: a 3x3 kernel is too short for a scale.
-MIN_COLUMNS = 64
 # Up to this many components the planes of all forms are kept between counting and encoding.
 _SMALL = 1 << 17
 # Weights of a float64 tensor that are rounded to float32 at a time.
@@ -34,13 +33,17 @@ _SIGNED_FLOATS |= {"float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5
 
 
 class Form(NamedTuple):
-    """One way to write a tensor. `transform` belongs to planes, the others to quantized; `clip_sigmas` None means absmax."""
+    """One way to write a tensor. `transform` belongs to planes, the others to quantized: either `bits` and `clip_sigmas` (None means absmax) are given, or a `quantizer` of weights.py
+    with one of `bits_per_weight` and `step_sigmas`, or with none of these for what is a QuantizedWeight already."""
 
     kind: Kind
     transform: int = Transform.NONE
     columns: int = 0
     bits: int = 0
     clip_sigmas: float | None = None
+    quantizer: str = ""
+    bits_per_weight: float | None = None
+    step_sigmas: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,13 @@ class EntrySpec:
 
     @property
     def chunks(self) -> int:
-        return -(-self.components // self.chunk_symbols)
+        """Into which a tensor can be cut for several ranks."""
+        return 1 if self.on_grid else -(-self.components // self.chunk_symbols)
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether it is written by a GridPiece."""
+        return bool(self.forms) and bool(self.forms[0].quantizer)
 
 
 class EncodedPiece(NamedTuple):
@@ -80,32 +89,10 @@ class EncodedPiece(NamedTuple):
     streams: list[ops.Encoded]
     scale: Tensor | None
     record: list[Tensor] | None = None
+    meta: QuantizedMeta | None = None  # of a GridPiece, which only sees it when it has quantized
 
 
 # ---- shapes ----
-
-
-def row_columns(shape: Sequence[int]) -> int:
-    """Weights per row scale: the product of the trailing dimensions, taken from the right until it reaches MIN_COLUMNS or only
-    the first dimension is left. A convolution [O, I, 3, 3] has rows of I * 9, experts [E, R, C] rows of C, a vector is one
-    row."""
-    if len(shape) < 2:
-        return math.prod(shape)
-    columns = shape[-1]
-    for size in reversed(shape[1:-1]):
-        if columns >= MIN_COLUMNS:
-            break
-        columns *= size
-    return columns
-
-
-def leading_shape(shape: Sequence[int], columns: int) -> tuple[int, ...]:
-    """Shape of the row scales: the dimensions that rows of `columns` leave over, or just the number of rows if a row cuts a
-    dimension."""
-    for kept in range(max(0, len(shape) - 1), -1, -1):
-        if math.prod(shape[kept:]) == columns:
-            return tuple(shape[:kept])
-    return (math.prod(shape) // columns,)
 
 
 def chunk_length(numel: int, columns: int, target: int) -> int:
@@ -291,14 +278,45 @@ class QuantizedPiece:
         return torch.cat([function(block.float(), *values) for block, *values in blocks])
 
 
+class GridPiece:
+    """A whole tensor, as integers on a grid that the data decide (weights.py), or a QuantizedWeight."""
+
+    def __init__(self, spec: EntrySpec, tensor: Tensor | QuantizedWeight) -> None:
+        self.spec = spec
+        self.tensor = tensor
+
+    def scale_bounds(self) -> Tensor:
+        return torch.zeros(2)
+
+    def count(self, bounds: Tensor) -> list[Tensor]:
+        return []
+
+    def encode(self, totals: Sequence[Tensor]) -> EncodedPiece:
+        form, tensor = self.spec.forms[0], self.tensor
+        if isinstance(tensor, Tensor):
+            tensor = weights.quantize_weight(tensor, form.quantizer, bits_per_weight=form.bits_per_weight, step_sigmas=form.step_sigmas)
+        chunk = self.spec.chunk_symbols
+        symbols = tensor.symbols
+        record = [streams.encode_trellis(symbols, tensor.trellis, chunk) if tensor.trellis else streams.encode_stream(symbols, chunk_length(symbols.numel(), form.columns, chunk))]
+        if tensor.column_scale is not None:
+            record.append(streams.encode_stream(tensor.column_scale))
+        scale = tensor.scale.cpu()
+        record += [streams.encode_stream(plane, chunk_length(plane.numel(), 1, chunk)) for plane in cut_planes(component_bytes(scale, "float16"), Transform.NONE)]
+        meta = QuantizedMeta(form.columns, weights.bits_needed(symbols), tensor.exponent, int(tensor.column_scale is not None))
+        return EncodedPiece(0, tensor.exponent, [], [], None, [stream.cpu() for stream in record], meta)
+
+
 def plane_count(spec: EntrySpec) -> int:
     """Planes of a tensor, and streams, if it is kept as planes."""
     _, item_bytes, components = DTYPES[DTYPE_NUMBERS[spec.dtype]]
     return item_bytes // components
 
 
-def make_piece(spec: EntrySpec, tensor: Tensor, first_chunk: int, last_chunk: int) -> PlainPiece | QuantizedPiece:
+def make_piece(spec: EntrySpec, tensor: Tensor | QuantizedWeight, first_chunk: int, last_chunk: int) -> PlainPiece | QuantizedPiece | GridPiece:
     """The piece of these chunks (from the first up to, not including, the last)."""
+    if spec.on_grid:
+        return GridPiece(spec, tensor)
+    assert isinstance(tensor, Tensor)
     begin, end = (min(spec.components, chunk * spec.chunk_symbols) for chunk in (first_chunk, last_chunk))
     if begin == end and tensor.dim() > 0:
         tensor = tensor[:0]  # a rank without a part need not make a tensor contiguous
@@ -358,7 +376,7 @@ def join_pieces(
     form = spec.forms[first.form]
     if first.record is not None:
         meta = QuantizedMeta(form.columns, form.bits, first.exponent) if form.kind == Kind.QUANTIZED else _plain_meta(form)
-        return form, meta, [[stream] for stream in first.record]
+        return form, first.meta or meta, [[stream] for stream in first.record]
     numbers = range(len(first.prefixes))
     parts = [streams.assemble_stream(first.prefixes[i], [piece.streams[i] for piece in pieces]) for i in numbers]
     if form.kind != Kind.QUANTIZED:
@@ -393,9 +411,15 @@ def decode_scale(entry: Entry, record: Sequence[Tensor]) -> tuple[Tensor, Tensor
     """Row scales (float16, shape `leading_shape`) and exponent (int32 []) of a quantized entry."""
     meta = QuantizedMeta(*entry.meta)
     rows = entry.numel // meta.columns
-    joined = join_planes(lambda i: streams.decode_stream(record[1 + i], rows, torch.uint8), rows, 2, Transform.NONE)
+    joined = join_planes(lambda i: streams.decode_stream(record[i - 2], rows, torch.uint8), rows, 2, Transform.NONE)
     scale = joined.view(-1).view(torch.float16).view(leading_shape(entry.shape, meta.columns))
     return scale, torch.tensor(meta.exponent, dtype=torch.int32)
+
+
+def decode_column_scale(entry: Entry, record: Sequence[Tensor]) -> Tensor | None:
+    """Column scales (int8 [columns]) of a quantized entry, if it has them."""
+    meta = QuantizedMeta(*entry.meta)
+    return streams.decode_stream(record[1], meta.columns, torch.int8) if meta.column_scaled else None
 
 
 def decode_scaled(

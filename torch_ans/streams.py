@@ -63,5 +63,11 @@ def assemble_stream(prefix: Tensor, pieces: Sequence[ops.Encoded]) -> list[Tenso
     return parts + [piece.payload for piece in pieces if piece.payload.numel()]
 
 
+def encode_trellis(symbols: Tensor, states: int, chunk_symbols: int) -> Tensor:
+    """The stream (uint8) of rows [R, C] that are paths of a trellis, each symbol for itself: with a table for each half of the trellis and each scale of columns."""
+    header = ops.fit_matrix(symbols.cpu(), symbols.shape[1], means=False, adaptations=0, chunk_symbols=chunk_symbols, trellis=states).header
+    return ops.encode_matrix(symbols, header)
+
+
 encode_stream = ops.encode_stream
 decode_stream = ops.decode_stream

@@ -49,7 +49,7 @@ std::tuple<Tensor, Tensor> fit_matrix_cpu(const Tensor& symbols, int64_t columns
   options.nearest = levels > 0;
   options.depth = int(levels);
   options.sample_symbols = sample_symbols;
-  options.adaptations = int(std::max<int64_t>(1, std::min<int64_t>(adaptations, 100)));
+  options.adaptations = int(std::max<int64_t>(0, std::min<int64_t>(adaptations, 100)));
   const core::FitResult fit = core::fit_matrix(cpu::backend().matrices, in_threads, input, options);
   const std::vector<uint8_t> header = core::write_matrix_model(fit.model);
   Tensor bits = torch::stable::new_empty(symbols, {}, ScalarType::Long);

@@ -110,16 +110,16 @@ Tensor matrix_directory_cpu(const Tensor& stream, int64_t numel, ScalarType symb
   return out;
 }
 
-// How many predictors a stream needs, and whether it needs a reference.
+// How many predictors a stream needs, whether it needs a reference; the states of its trellis and the columns of its lines.
 Tensor matrix_needs_cpu(const Tensor& stream, int64_t numel, ScalarType symbol_dtype) {
   constexpr const char* kOp = "matrix_needs";
   const StreamBytes bytes(kOp, stream, numel, symbol_dtype);
   core::MatrixNeeds needs{};
   if (bytes.is_matrix)
     check_status(kOp, core::read_matrix_needs(bytes.data() + 1, bytes.size() - 1, numel, bytes.type, &needs), "bad header of a matrix");
-  Tensor out = torch::stable::new_empty(stream, {2}, ScalarType::Long);
-  out.mutable_data_ptr<int64_t>()[0] = needs.predictors;
-  out.mutable_data_ptr<int64_t>()[1] = int64_t(needs.reference);
+  Tensor out = torch::stable::new_empty(stream, {4}, ScalarType::Long);
+  const int64_t numbers[] = {needs.predictors, int64_t(needs.reference), needs.trellis, needs.columns};
+  std::copy(numbers, numbers + 4, out.mutable_data_ptr<int64_t>());
   return out;
 }
 

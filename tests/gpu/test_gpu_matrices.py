@@ -39,8 +39,9 @@ def test_streams_are_encoded(gpu, name: str) -> None:
     try:
         expected = C.encode_matrix(foreign, header, predictors, reference)
     except RuntimeError as error:
-        assert "SymbolNotInTable" in str(error)
-        assert name_of_error(lambda: gpu.ops.encode_matrix(gpu.to(foreign), header, predictors, given)) == "SymbolNotInTable"
+        name_of_it = "NoTrellisPath" if "trellis" in CASES[name][1] else "SymbolNotInTable"
+        assert name_of_it in str(error)
+        assert name_of_error(lambda: gpu.ops.encode_matrix(gpu.to(foreign), header, predictors, given)) == name_of_it
     else:
         same(gpu.ops.encode_matrix(gpu.to(foreign), header, predictors, given), expected)
 

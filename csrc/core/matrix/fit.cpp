@@ -326,15 +326,18 @@ class Fit {
       best_bits = bits;
     };
     int tried = 0;
+    if (options_.adaptations == 0) consider(model_);
     for (const Candidate& c : kCandidates) {
       if (tried++ == options_.adaptations) break;
       MatrixModel m = model_;
       std::copy(c.adaptation, c.adaptation + 2, m.adaptation);
       consider(std::move(m));
     }
-    MatrixModel started = best;
-    started.line_start = line_starts();
-    consider(std::move(started));
+    if (best.adaptation[0].rate != 0 || best.adaptation[1].rate != 0) {
+      MatrixModel started = best;
+      started.line_start = line_starts();
+      consider(std::move(started));
+    }
     MatrixModel finer = best;
     finer.class_shift = 1;
     consider(std::move(finer));

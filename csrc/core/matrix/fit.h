@@ -25,7 +25,7 @@ struct FitOptions {
   bool means = true;
   bool nearest = false;          // look for reference lines
   int depth = 4;                 // levels of them
-  int adaptations = 100;         // so many ways to follow scales are tried
+  int adaptations = 100;         // so many ways to follow scales are tried; 0: they are not followed
   int64_t sample_symbols = 1 << 20;  // on which choices are made, about
 };
 

@@ -210,7 +210,7 @@ Status read_matrix_needs(const uint8_t* data, int64_t size, int64_t numel, forma
   MatrixModel model;
   Announced head;
   if (const Status s = read_head(data, size, numel, type, &model, &head); s != Status::kOk) return s;
-  *needs = {int(head.given), model.has_given_reference};
+  *needs = {int(head.given), model.has_given_reference, model.trellis, model.columns};
   return Status::kOk;
 }
 

@@ -82,6 +82,8 @@ std::vector<uint8_t> write_matrix_model(const MatrixModel& model);
 struct MatrixNeeds {
   int predictors;
   bool reference;
+  int trellis;      // and beside: states of its machine, or 0
+  int64_t columns;  // of its lines
 };
 Status read_matrix_needs(const uint8_t* data, int64_t size, int64_t numel, format::SymbolType type, MatrixNeeds* needs);
 

@@ -1,0 +1,250 @@
+"""Weights as integers on a grid of steps, made for entropy coding: nothing is clipped, and how fine the grid is follows from the bits that a weight may take.
+
+`quantize_weight` makes them; `compress_model` and `save` take them in place of tensors, however they were made (see gptq.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import ops
+from .entries import QUANTIZED_DTYPES
+from .errors import InvalidArgumentError
+
+#: States of the trellis by the name of a quantizer; 0: each weight is rounded for itself.
+QUANTIZERS = {"uniform": 0, "trellis4": 4, "trellis8": 8, "trellis32": 32}
+
+#: A row of a quantized tensor has at least this many weights where its shape allows: a 3x3 kernel is too short for a scale.
+MIN_COLUMNS = 64
+
+# round(2^15 * 2^(i / 16)): exact in float32, so that column scales are the same everywhere (BITSTREAM.md, section 7).
+_OCTAVE = [32768, 34219, 35734, 37316, 38968, 40693, 42495, 44376, 46341, 48393, 50535, 52773, 55109, 57549, 60097, 62757]
+_MAX_SYMBOL = 32700
+# How far a trellis goes for fewer bits, in steps: two points of a coset, 4 apart, are looked at.
+_TRELLIS_REACH = 4.1
+# Weights on which the step is looked for before it is refined on all.
+_SAMPLE = 1 << 18
+# A rate is met if it is missed by no more than so many bits per weight.
+_CLOSE = 0.002
+_TRIES = 8
+
+
+def row_columns(shape: Sequence[int]) -> int:
+    """Weights per row scale: the product of the trailing dimensions, taken from the right until it reaches MIN_COLUMNS or only
+    the first dimension is left. A convolution [O, I, 3, 3] has rows of I * 9, experts [E, R, C] rows of C, a vector is one
+    row."""
+    if len(shape) < 2:
+        return math.prod(shape)
+    columns = shape[-1]
+    for size in reversed(shape[1:-1]):
+        if columns >= MIN_COLUMNS:
+            break
+        columns *= size
+    return columns
+
+
+def leading_shape(shape: Sequence[int], columns: int) -> tuple[int, ...]:
+    """Shape of the row scales: the dimensions that rows of `columns` leave over, or just the number of rows if a row cuts a
+    dimension."""
+    for kept in range(max(0, len(shape) - 1), -1, -1):
+        if math.prod(shape[kept:]) == columns:
+            return tuple(shape[:kept])
+    return (math.prod(shape) // columns,)
+
+
+def column_factor(column_scale: Tensor) -> Tensor:
+    """float32 [C]: what columns are multiplied by, `2^(column_scale / 16)` for int8 sixteenths of an octave."""
+    c = column_scale.to(torch.int32)
+    octave = torch.tensor(_OCTAVE, dtype=torch.float32, device=c.device)
+    return torch.ldexp(octave[(c & 15).long()], (c >> 4) - 15)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class QuantizedWeight:
+    """A weight as integers: element (r, j) of its rows is `symbols[r, j] * scale[r] * 2^exponent * 2^(column_scale[j] / 16)`.
+
+    symbols int8 or int16 [R, C]; scale float16 [R]; column_scale int8 [C] or None. `trellis`: the states of the machine of which the rows are paths (4, 8, 32;
+    see `ops.quantize_trellis`), or 0. `shape` and `dtype` are those of the weight."""
+
+    symbols: Tensor
+    scale: Tensor
+    exponent: int
+    column_scale: Tensor | None
+    trellis: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def __post_init__(self) -> None:
+        rows, columns = self.symbols.shape if self.symbols.dim() == 2 else (-1, -1)
+        checks = [
+            (self.symbols.dtype in (torch.int8, torch.int16) and rows >= 0, "symbols are not int8 or int16 [R, C]"),
+            (rows * columns == math.prod(self.shape), f"{rows} x {columns} symbols are no weight of shape {tuple(self.shape)}"),
+            (self.scale.dtype == torch.float16 and self.scale.shape == (rows,), f"scale is not float16 [{rows}]"),
+            (self.column_scale is None or (self.column_scale.dtype == torch.int8 and self.column_scale.shape == (columns,)), f"column_scale is not int8 [{columns}]"),
+            (self.trellis in QUANTIZERS.values(), f"trellis is {self.trellis!r}, not 0, 4, 8 or 32"),
+            (isinstance(self.exponent, int) and abs(self.exponent) <= 1023, f"exponent is {self.exponent!r}, not in -1023 ... 1023"),
+            (str(self.dtype).removeprefix("torch.") in QUANTIZED_DTYPES, f"dtype is {self.dtype}, not one of {', '.join(QUANTIZED_DTYPES)}"),
+        ]
+        for holds, message in checks:
+            if not holds:
+                raise InvalidArgumentError(message)
+
+    def numel(self) -> int:
+        return self.symbols.numel()
+
+    def dim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Of the weight."""
+        return self.numel() * self.dtype.itemsize
+
+    def dequantize(self, dtype: torch.dtype | None = None) -> Tensor:
+        """The weight, in its own dtype or another: what a file gives back."""
+        exponent = torch.tensor(self.exponent, dtype=torch.int32, device=self.scale.device)
+        return dequantize(self.symbols, self.scale, exponent, self.column_scale, dtype or self.dtype).view(self.shape)
+
+
+def dequantize(symbols: Tensor, scale: Tensor, exponent: Tensor, column_scale: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """`ops.dequantize` with scales of columns, to any float dtype."""
+    if column_scale is None and dtype != torch.float64:
+        return ops.dequantize(symbols, scale, exponent, dtype)
+    weight = ops.dequantize(symbols, scale, exponent, torch.float32)
+    return (weight if column_scale is None else weight.mul_(column_factor(column_scale))).to(dtype)
+
+
+class Steps(NamedTuple):
+    """Steps of rows as they are stored, and as quantizers take them (float32 [R])."""
+
+    scale: Tensor
+    exponent: Tensor
+    step: Tensor
+
+
+def row_steps(rows: Tensor, sigmas: float) -> Steps:
+    """Steps of `sigmas` standard deviations of each row of a matrix, rounded to float16 and a common exponent."""
+    scale, exponent = ops.pack_scale(ops.row_scale(rows, 8, 127 * sigmas))
+    return Steps(scale, exponent, torch.ldexp(scale.float(), exponent))
+
+
+def round_to_steps(rows: Tensor, step: Tensor, column_step: Tensor | None = None) -> Tensor:
+    """int16: each weight over its step, rounded to the nearest integer (halves to even)."""
+    steps = step[:, None] if column_step is None else step[:, None] * column_step
+    v = torch.where(steps > 0, rows.float() / steps, 0).round_()
+    if v.numel() and v.abs().amax() > _MAX_SYMBOL:
+        raise InvalidArgumentError("a weight is too many steps large: symbols have 16 bits")
+    return v.to(torch.int16)
+
+
+def narrowed(symbols: Tensor) -> Tensor:
+    """int16 symbols as int8 if these hold them."""
+    low, high = torch.aminmax(symbols) if symbols.numel() else (torch.zeros(()), torch.zeros(()))
+    return symbols.to(torch.int8) if low >= -127 and high <= 127 else symbols
+
+
+def same(a: QuantizedWeight, b: QuantizedWeight) -> bool:
+    """Whether two weights are the same integers and scales, wherever they are."""
+
+    def equal(x: Tensor | None, y: Tensor | None) -> bool:
+        return torch.equal(x.cpu(), y.cpu()) if x is not None and y is not None else x is y
+
+    parts = equal(a.symbols, b.symbols) and equal(a.scale, b.scale) and equal(a.column_scale, b.column_scale)
+    return parts and (a.exponent, a.trellis, tuple(a.shape), a.dtype) == (b.exponent, b.trellis, tuple(b.shape), b.dtype)
+
+
+def are_integers_of(weight: Tensor, quantized: QuantizedWeight, bits: int) -> bool:
+    """Whether a weight may have been quantized to these integers: it was rounded to them, or a trellis has no nearer ones."""
+    rows = weight.reshape(quantized.symbols.shape)
+    rows = rows.float() if rows.dtype == torch.float64 else rows
+    exponent = torch.tensor(quantized.exponent, dtype=torch.int32)
+    if quantized.trellis == 0 and bits <= 8:
+        return torch.equal(ops.quantize_rows(rows, quantized.scale, exponent, bits), quantized.symbols)
+    step = torch.ldexp(quantized.scale.float(), exponent)
+    if quantized.trellis == 0:
+        return torch.equal(round_to_steps(rows, step), quantized.symbols)
+    distance = (torch.where(step[:, None] > 0, rows.float() / step[:, None], 0) - quantized.symbols).abs()
+    return bool((distance <= _TRELLIS_REACH).all())
+
+
+def bits_needed(symbols: Tensor) -> int:
+    """Bits of the integers (QuantizedMeta.bits): those of a symbol type, so that the type follows from it."""
+    return 8 if symbols.dtype == torch.int8 else 16
+
+
+def entropy_bits(symbols: Tensor) -> float:
+    """Bits of symbols at their order-0 entropy, from exact counts."""
+    counts = ops.histogram(symbols).view(-1).cpu().double()
+    counts = counts[counts > 0]
+    return float((counts * (counts.sum() / counts).log2()).sum())
+
+
+def quantize_weight(weight: Tensor, quantizer: str = "trellis8", *, bits_per_weight: float | None = None, step_sigmas: float | None = None) -> QuantizedWeight:
+    """Quantizes a weight [..., C] (float32, bfloat16, float16, float64) without clipping, in steps that are the same fraction of the standard deviation of each row.
+
+    quantizer: "uniform" (each weight to the nearest step) or "trellis4", "trellis8", "trellis32" (`ops.quantize_trellis`: 0.17 to 0.2 bits less at the same error).
+    bits_per_weight: the steps are such that the symbols, coded each for itself, take so many bits; scales are not counted. step_sigmas: or that many standard deviations.
+    Raises InvalidArgumentError, and NotFiniteError for NaN and infinity."""
+    target = check_grid(quantizer, bits_per_weight, step_sigmas)
+    columns = row_columns(tuple(weight.shape))
+    rows = weight.detach().reshape(-1, columns) if weight.numel() else weight.detach().reshape(0, max(1, columns))
+    if rows.dtype == torch.float64:
+        rows = rows.float()
+    return quantize_rows_to_grid(rows, quantizer, *target, shape=tuple(weight.shape), dtype=weight.dtype)
+
+
+def check_grid(quantizer: str, bits_per_weight: float | None, step_sigmas: float | None) -> tuple[float | None, float | None]:
+    """The same two numbers, one of which is given."""
+    if quantizer not in QUANTIZERS:
+        raise InvalidArgumentError(f"quantizer is {quantizer!r}, not one of {', '.join(map(repr, QUANTIZERS))}")
+    if (bits_per_weight is None) == (step_sigmas is None):
+        raise InvalidArgumentError("either bits_per_weight or step_sigmas has to be given")
+    for name, value, most in (("bits_per_weight", bits_per_weight, 12.0), ("step_sigmas", step_sigmas, 100.0)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most):
+            raise InvalidArgumentError(f"{name} is {value!r}, not a number above 0 and up to {most:g}")
+    return bits_per_weight, step_sigmas
+
+
+def solve_step(bits_of: Callable[[float], float], target: float, start: float) -> float:
+    """The step at which `bits_of(step)` per weight is the target, nearly. Bits fall by one where steps double, as long as steps are small."""
+    step, low, high = start, start / 64, start * 64
+    for _ in range(_TRIES):
+        missed = bits_of(step) - target
+        if abs(missed) <= _CLOSE:
+            break
+        step = min(high, max(low, step * 2.0 ** max(-2.0, min(2.0, missed))))
+    return step
+
+
+def quantize_rows_to_grid(
+    rows: Tensor, quantizer: str, bits_per_weight: float | None, step_sigmas: float | None, *, shape: tuple[int, ...], dtype: torch.dtype
+) -> QuantizedWeight:
+    """`quantize_weight` of rows [R, C] of a weight of this shape and dtype."""
+    states = QUANTIZERS[quantizer]
+
+    def quantized(of: Tensor, sigmas: float) -> tuple[Steps, Tensor, float]:
+        steps = row_steps(of, sigmas)
+        if states == 0:
+            symbols = round_to_steps(of, steps.step)
+            return steps, symbols, entropy_bits(symbols)
+        of = of.masked_fill(steps.step[:, None] == 0, 0)  # rows too small for any scale
+        q = ops.quantize_trellis(of, steps.step, states)
+        return steps, q.symbols, q.bits
+
+    if step_sigmas is None:
+        assert bits_per_weight is not None
+        sample = rows[:: max(1, rows.numel() // _SAMPLE)] if rows.numel() > _SAMPLE else rows
+        # A normal variable of deviation 1 in steps s has about log2(4.13 / s) bits; a trellis's symbols have one less, and its grid pays for some of that.
+        sigmas = solve_step(lambda s: quantized(sample, s)[2] / max(1, sample.numel()), bits_per_weight, (4.13 if states == 0 else 2.35) * 2.0**-bits_per_weight)
+        if sample is not rows:
+            sigmas = solve_step(lambda s: quantized(rows, s)[2] / rows.numel(), bits_per_weight, sigmas)
+    else:
+        sigmas = float(step_sigmas)
+    steps, symbols, _ = quantized(rows, sigmas)
+    return QuantizedWeight(narrowed(symbols), steps.scale, int(steps.exponent), None, states, shape, dtype)
