@@ -139,7 +139,6 @@ ILLEGAL: dict[str, tuple[bytes, str]] = {
     "ReferenceMissing: given matrix": (header(given_factor=constant(1)), "i8"),
     "ReferenceCycle": (header(factor=constant(1), references="01101100"), "i8"),
     "ReferenceCycle: itself": (header(factor=array(0, 8, 0, 0), references="01"), "i8"),
-    "ParameterOutOfRange: buckets": (header(bucket_code=3), "i8"),
     "ParameterOutOfRange: origin": (header(class_origin=255), "i8"),
     "ParameterOutOfRange: low origin": (header(class_origin=-129), "i8"),
     "ParameterOutOfRange: classes": (header(classes=[(0, 0)] * 129), "i8"),

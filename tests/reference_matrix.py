@@ -152,8 +152,7 @@ def read_header(data: bytes, position: int, numel: int, symbol_type: str, given:
     h.trellis = TRELLISES[reader.bits(2)]
     h.transposed = reader.bits(1) == 1
     h.chunk_lines = reader.eg(8) + 1
-    bucket_code = reader.bits(2)
-    h.buckets = 64 << bucket_code
+    h.buckets = [64, 128, 256, 32][reader.bits(2)]
     h.raw_bits = reader.bits(4) + 1
     h.raw_min = reader.seg(4)
     h.class_shift = reader.bits(2)
@@ -164,7 +163,7 @@ def read_header(data: bytes, position: int, numel: int, symbol_type: str, given:
     check(h.chunk_lines <= h.lines and h.chunk_lines * h.columns <= 1 << 22, "ChunkSizeOutOfRange")
     half = 2 if h.trellis[0] else 1
     check(lowest // half <= h.raw_min and h.raw_min + (1 << h.raw_bits) - 1 <= highest // half, "SymbolOutOfRange")
-    check(bucket_code <= 2 and -128 <= h.class_origin <= 254 and classes <= 128, "ParameterOutOfRange")
+    check(-128 <= h.class_origin <= 254 and classes <= 128, "ParameterOutOfRange")
     shape = 7
     for _ in range(classes):
         offset = reader.seg(2)

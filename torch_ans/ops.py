@@ -23,6 +23,8 @@ from .errors import InvalidArgumentError, translate
 DEFAULT_CHUNK_SYMBOLS = 81920
 #: The longest chunk that the bitstream allows.
 MAX_CHUNK_SYMBOLS = 1 << 22
+#: rANS coders that advance side by side in a chunk.
+LANES = 32
 #: Default clip of `quantize` in multiples of a row's standard deviation, where one is wanted: wide enough that clipping costs nothing.
 DEFAULT_CLIP_SIGMAS = 12.85
 

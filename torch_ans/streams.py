@@ -65,7 +65,9 @@ def assemble_stream(prefix: Tensor, pieces: Sequence[ops.Encoded]) -> list[Tenso
 
 def encode_trellis(symbols: Tensor, states: int, chunk_symbols: int) -> Tensor:
     """The stream (uint8) of rows [R, C] that are paths of a trellis, each symbol for itself: with a table for each half of the trellis and each scale of columns."""
-    header = ops.fit_matrix(symbols.cpu(), symbols.shape[1], means=False, adaptations=0, chunk_symbols=chunk_symbols, trellis=states).header
+    columns = symbols.shape[1]
+    chunk = min(ops.MAX_CHUNK_SYMBOLS, max(chunk_symbols, ops.LANES * columns))  # a lane is a row
+    header = ops.fit_matrix(symbols.cpu(), columns, means=False, adaptations=0, chunk_symbols=chunk, trellis=states).header
     return ops.encode_matrix(symbols, header)
 
 

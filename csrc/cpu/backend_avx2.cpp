@@ -57,7 +57,7 @@ const Backend kAvx2 = {
         encode_partial_row<L>,
     },
     {row_statistics, quantize, dequantize},
-    {decode_matrix_chunk<VectorAvx2>, find_matrix_places<VectorAvx2>, find_matrix_predictions<VectorAvx2>, dot_rows<VectorAvx2>, find_beyond<VectorAvx2>, add_multiple<VectorAvx2>, push_matrix_rows<VectorAvx2>},
+    {[](const core::MatrixDecodeJob* jobs, int count, core::MatrixBand* const* bands) { return decode_matrix_chunks<VectorAvx2>(jobs, count, bands, nullptr); }, find_matrix_places<VectorAvx2>, find_matrix_predictions<VectorAvx2>, dot_rows<VectorAvx2>, find_beyond<VectorAvx2>, add_multiple<VectorAvx2>, push_matrix_rows<VectorAvx2>},
     {find_targets, search_trellis<VectorAvx2, core::Trellis4>, search_trellis<VectorAvx2, core::Trellis8>, search_trellis<VectorAvx2, core::Trellis32>},
 };
 

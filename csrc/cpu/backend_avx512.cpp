@@ -26,6 +26,7 @@
 #include "core/trellis/trellis_search.h"
 #include "cpu/vector_avx512.h"
 #include "cpu/lanes16_avx512.h"
+#include "cpu/steady_avx512.h"
 
 namespace ans::cpu {
 namespace {
@@ -79,7 +80,7 @@ const Backend kAvx512 = {
         encode_partial_by_buckets,
     },
     {row_statistics, quantize, dequantize},
-    {decode_matrix_chunk<VectorAvx512>, find_matrix_places<VectorAvx512>, find_matrix_predictions<VectorAvx512>, dot_rows<VectorAvx512>, find_beyond<VectorAvx512>, add_multiple<VectorAvx512>, push_matrix_rows<VectorAvx512>},
+    {[](const MatrixDecodeJob* jobs, int count, MatrixBand* const* bands) { return decode_matrix_chunks<VectorAvx512>(jobs, count, bands, decode_steady_rows); }, find_matrix_places<VectorAvx512>, find_matrix_predictions<VectorAvx512>, dot_rows<VectorAvx512>, find_beyond<VectorAvx512>, add_multiple<VectorAvx512>, push_matrix_rows<VectorAvx512>},
     {find_targets, search_trellis<VectorAvx512, core::Trellis4>, search_trellis<VectorAvx512, core::Trellis8>, search_trellis<VectorAvx512, core::Trellis32>},
 };
 

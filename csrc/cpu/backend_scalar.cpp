@@ -31,7 +31,7 @@ const Backend kScalar = {
         encode_partial_row<L>,
     },
     {row_statistics, quantize, dequantize},
-    {decode_matrix_chunk<VectorPlain>, find_matrix_places<VectorPlain>, find_matrix_predictions<VectorPlain>, dot_rows<VectorPlain>, find_beyond<VectorPlain>, add_multiple<VectorPlain>, push_matrix_rows<VectorPlain>},
+    {[](const core::MatrixDecodeJob* jobs, int count, core::MatrixBand* const* bands) { return decode_matrix_chunks<VectorPlain>(jobs, count, bands, nullptr); }, find_matrix_places<VectorPlain>, find_matrix_predictions<VectorPlain>, dot_rows<VectorPlain>, find_beyond<VectorPlain>, add_multiple<VectorPlain>, push_matrix_rows<VectorPlain>},
     {find_targets, search_trellis<VectorPlain, core::Trellis4>, search_trellis<VectorPlain, core::Trellis8>, search_trellis<VectorPlain, core::Trellis32>},
 };
 

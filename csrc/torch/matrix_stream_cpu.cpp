@@ -162,16 +162,31 @@ void decode_matrix_stream(const char* op, const std::string& which, const uint8_
   const core::ContextDecodeTables contexts = core::make_context_decode_tables(model);
   const core::MatrixLines lines = core::make_matrix_lines(model, tables, order, type, symbols, given_lines);
 
+  const core::SteadyTables steady = core::make_steady_tables(model, tables);
+  std::vector<core::SteadyRows> steady_rows;
+  for (size_t part = 0; part < model.parts.size() && !steady.none(); ++part) steady_rows.push_back(core::steady_rows_of(model, tables, steady, int(part), type));
   const core::MatrixCoder& coder = cpu::backend().matrices;
   for (size_t level = 0; level + 1 < order.level_begin.size(); ++level) {  // each refers to those before
     const int64_t first = order.level_begin[level];
     const Status status = parallel_ranges(order.level_begin[level + 1] - first, 1, [&](int64_t from, int64_t to) {
-      core::MatrixBand band(tables, type);
-      for (int64_t c = first + from; c < first + to; ++c) {
-        const size_t i = size_t(c);
-        const core::MatrixDecodeJob job{&lines,         &tables.rows(order.chunk_part[i]), contexts.slots(), order.chunk_begin[i], order.chunk_lines(c), stream + parts.begin[i],
-                                        parts.entries[i], model.raw_bits,             model.raw_min};
-        if (const Status s = coder.decode_chunk(job, &band); s != Status::kOk) return s;
+      constexpr int kMost = core::kSteadyStreams;
+      std::vector<core::MatrixBand> bands;
+      std::vector<core::MatrixBand*> free;
+      for (int64_t c = first + from; c < first + to;) {
+        std::vector<core::MatrixDecodeJob> together;  // of one part
+        const int part = order.chunk_part[size_t(c)];
+        for (; c < first + to && order.chunk_part[size_t(c)] == part && together.size() < (steady.none() ? 1 : kMost); ++c) {
+          const size_t i = size_t(c);
+          together.push_back({&lines, &tables.rows(part), contexts.slots(), order.chunk_begin[i], order.chunk_lines(c), stream + parts.begin[i], stream + size, parts.entries[i], model.raw_bits,
+                              model.raw_min, steady.none() ? nullptr : &steady_rows[size_t(part)]});
+        }
+        if (bands.size() < together.size()) {
+          bands.clear();
+          free.clear();
+          for (size_t i = 0; i < together.size(); ++i) bands.emplace_back(tables, type);
+          for (core::MatrixBand& band : bands) free.push_back(&band);
+        }
+        if (const Status s = coder.decode_chunks(together.data(), int(together.size()), free.data()); s != Status::kOk) return s;
       }
       return Status::kOk;
     });

@@ -25,7 +25,8 @@ struct Example {
 };
 
 // A matrix with something of everything that a model can say about it. What the model says need not be true: it must be coded all the same.
-inline Example make_example(std::mt19937& rng, int trial) {
+// steady: but for what makes lanes differ (core/matrix/steady_rows.h).
+inline Example make_example(std::mt19937& rng, int trial, bool steady = false) {
   Example e;
   auto below = [&](int n) { return int(rng() % unsigned(n)); };
   auto within = [&](int low, int high) { return low + below(high - low + 1); };
@@ -35,7 +36,7 @@ inline Example make_example(std::mt19937& rng, int trial) {
   m.lines = 1 + below(trial % 7 == 1 ? 300 : 90);
   m.transposed = below(2) != 0;
   m.chunk_lines = 1 + below(int(m.lines));
-  m.buckets = 64 << below(3);
+  m.buckets = 32 << below(steady ? 2 : 4);
   constexpr int kTrellises[] = {0, 8, 4, 32};
   m.trellis = kTrellises[trial / 2 % 4];
   m.raw_min = core::coded_min(e.type, m.trellis);
@@ -46,10 +47,10 @@ inline Example make_example(std::mt19937& rng, int trial) {
   };
   if (below(2)) fill(&m.line_start, m.lines, core::kMinStart, core::kMaxStart);
   for (core::Adaptation& a : m.adaptation)
-    if (below(2)) a = {1 + below(15), 1 + below(16)};
+    if (!steady && below(2)) a = {1 + below(15), 1 + below(16)};
   m.class_shift = below(4);
   m.class_origin = within(-48, 40);
-  m.classes.resize(size_t(1 + below(20)));
+  m.classes.resize(size_t(steady && below(2) ? 1 : 1 + below(20)));
   for (core::ClassShape& c : m.classes) c = {within(-6, 6), below(core::kShapes)};
   auto predictor = [&] {
     auto p = std::make_shared<core::Predictor>();
@@ -70,19 +71,19 @@ inline Example make_example(std::mt19937& rng, int trial) {
   m.parts.resize(size_t(1 + (trial % 3 == 0 ? below(5) : 0)));
   for (core::MatrixPart& part : m.parts) {
     const int number = below(1 + int(m.given.size() + m.own.size()));
-    if (number > 0) part.predictor = number <= int(m.given.size()) ? m.given[size_t(number - 1)] : m.own[size_t(number - 1) - m.given.size()];
+    if (number > 0 && !steady) part.predictor = number <= int(m.given.size()) ? m.given[size_t(number - 1)] : m.own[size_t(number - 1) - m.given.size()];
     fill(&part.scale, m.columns, trial % 11 == 0 ? core::kMinScale : 0, trial % 11 == 0 ? core::kMaxScale : 24);
-    if (below(2)) fill(&part.mean, m.columns, 8 * format::symbol_min(core::counted_as(e.type)), 8 * format::symbol_max(core::counted_as(e.type)));
+    if (below(2) && !steady) fill(&part.mean, m.columns, 8 * format::symbol_min(core::counted_as(e.type)), 8 * format::symbol_max(core::counted_as(e.type)));
   }
   if (m.parts.size() > 1)
     for (int64_t i = 0; i < m.lines; ++i) m.part.push_back(below(int(m.parts.size())));
-  if (below(3) == 0) {
+  if (below(3) == 0 && !steady) {
     m.has_given_reference = true;
     m.given_transposed = below(2) != 0;
     fill(&m.given_factor, m.lines, -core::kMaxFactor, core::kMaxFactor);
     for (int64_t i = 0; i < m.numel() * format::symbol_bytes(e.type); ++i) e.given.push_back(uint8_t(rng()));
   }
-  if (below(2)) {
+  if (below(2) && !steady) {
     m.alternating = trial % 3 == 1;
     m.reference.assign(size_t(m.lines), -1);
     for (int64_t i = 0; i < m.lines; ++i) {  // each refers to one that comes later, so there is no cycle
@@ -133,6 +134,12 @@ inline CodedMatrix encode(const core::MatrixCoder& coder, const Example& e) {
   return coded;
 }
 
+inline int level_of(const core::LineOrder& order, int64_t chunk) {
+  int level = 0;
+  while (order.level_begin[size_t(level) + 1] <= chunk) ++level;
+  return level;
+}
+
 inline Status decode(const core::MatrixCoder& coder, const Example& e, const CodedMatrix& coded, std::vector<uint8_t>* symbols) {
   core::LineOrder order;
   EXPECT_EQ(core::make_line_order(e.model, &order), Status::kOk);
@@ -140,11 +147,22 @@ inline Status decode(const core::MatrixCoder& coder, const Example& e, const Cod
   symbols->assign(e.symbols.size(), 0xEE);
   const core::MatrixLines lines = lines_of(e, tables, order, symbols->data());
   const core::ContextDecodeTables contexts = core::make_context_decode_tables(e.model);
-  core::MatrixBand band(tables, e.type);
-  for (int64_t c = 0; c < order.chunks(); ++c) {
-    const core::MatrixDecodeJob job{&lines, &tables.rows(order.chunk_part[size_t(c)]), contexts.slots(), order.chunk_begin[size_t(c)], order.chunk_lines(c), coded.chunks[size_t(c)].data(), coded.entries[size_t(c)], e.model.raw_bits,
-                                    e.model.raw_min};
-    if (const Status s = coder.decode_chunk(job, &band); s != Status::kOk) return s;
+  const core::SteadyTables steady = core::make_steady_tables(e.model, tables);
+  std::vector<core::SteadyRows> steady_rows;
+  for (size_t part = 0; part < e.model.parts.size() && !steady.none(); ++part) steady_rows.push_back(core::steady_rows_of(e.model, tables, steady, int(part), e.type));
+  std::vector<core::MatrixBand> bands;
+  for (int i = 0; i < core::kSteadyStreams; ++i) bands.emplace_back(tables, e.type);
+  std::vector<core::MatrixBand*> free;
+  for (core::MatrixBand& band : bands) free.push_back(&band);
+  for (int64_t c = 0; c < order.chunks();) {
+    std::vector<core::MatrixDecodeJob> together;
+    const int part = order.chunk_part[size_t(c)], level = level_of(order, c);
+    for (; c < order.chunks() && order.chunk_part[size_t(c)] == part && level_of(order, c) == level && int(together.size()) < core::kSteadyStreams; ++c) {
+      const size_t i = size_t(c);
+      together.push_back({&lines, &tables.rows(part), contexts.slots(), order.chunk_begin[i], order.chunk_lines(c), coded.chunks[i].data(), coded.chunks[i].data() + coded.chunks[i].size(), coded.entries[i], e.model.raw_bits,
+                          e.model.raw_min, steady.none() ? nullptr : &steady_rows[size_t(part)]});
+    }
+    if (const Status s = coder.decode_chunks(together.data(), int(together.size()), free.data()); s != Status::kOk) return s;
   }
   return Status::kOk;
 }

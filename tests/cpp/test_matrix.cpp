@@ -76,8 +76,8 @@ TEST(Matrix, HeadersAreReadAsWritten) {
 
 TEST(Matrix, EveryBackendDecodesWhatEveryBackendEncodes) {
   std::mt19937 rng(3);
-  for (int trial = 0; trial < 80; ++trial) {
-    const Example e = make_example(rng, trial);
+  for (int trial = 0; trial < 200; ++trial) {
+    const Example e = make_example(rng, trial, trial >= 80);
     Coded first;
     for (const cpu::Backend* from : cpu::available_backends()) {
       const Coded coded = encode(from->matrices, e);
@@ -94,8 +94,8 @@ TEST(Matrix, EveryBackendDecodesWhatEveryBackendEncodes) {
 
 TEST(Matrix, DamageIsFoundOrDecodesTheSameEverywhere) {
   std::mt19937 rng(4);
-  for (int trial = 0; trial < 300; ++trial) {
-    const Example e = make_example(rng, trial);
+  for (int trial = 0; trial < 500; ++trial) {
+    const Example e = make_example(rng, trial, trial >= 300);
     Coded coded = encode(cpu::available_backends().front()->matrices, e);
     std::vector<uint8_t>& chunk = coded.chunks[rng() % coded.chunks.size()];
     for (int k = int(rng() % 3); k >= 0; --k) chunk[rng() % chunk.size()] ^= uint8_t(1 + rng() % 255);

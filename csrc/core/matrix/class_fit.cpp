@@ -14,6 +14,7 @@ namespace ans::core {
 namespace {
 
 constexpr size_t kPlaces = 256;  // per context
+constexpr int kWorthOfSpeed = 11;  // tables of 32 buckets may cost one bit in 2^11
 using Costs = std::array<std::array<uint32_t, kPlaces>, kPhases>;
 
 // What residuals cost, by phase and place.
@@ -126,7 +127,8 @@ uint64_t fit_classes(const PlaceCounts& counts, MatrixModel* model) {
   m.class_origin += first << m.class_shift;
   MatrixModel best;
   uint64_t best_bits = 0, best_symbols = 0;
-  for (int buckets : {64, 128, 256}) {
+  for (int buckets : {32, 64, 128, 256}) {
+    if (buckets == 32 && m.trellis == 0) continue;  // it is there for speed: two such tables are as large as one of 64
     m.buckets = buckets;
     m.classes.clear();
     uint64_t bits = 0, symbols = 0;
@@ -139,7 +141,7 @@ uint64_t fit_classes(const PlaceCounts& counts, MatrixModel* model) {
       bits += fit.bits();
       symbols += fit.symbols;
     }
-    if (best.classes.empty() || bits < best_bits) {
+    if (best.classes.empty() || bits + (best.buckets == 32 ? bits >> kWorthOfSpeed : 0) < best_bits) {
       best.classes = m.classes, best.buckets = buckets, best_bits = bits, best_symbols = symbols;
     } else if (buckets > 64) {
       break;

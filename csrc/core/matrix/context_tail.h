@@ -11,8 +11,9 @@ constexpr int kContextTailWords = int(format::max_chunk_words(format::kMaxTail))
 
 class ContextTail {
  public:
+  ANS_INLINE ContextTail() {}
   // words: room for kContextTailWords, of this object's alone.
-  ANS_INLINE explicit ContextTail(uint16_t* words) : word_(words) {}
+  ANS_INLINE void use(uint16_t* words) { word_ = words; }
 
   template <class Pieces>
   ANS_INLINE Status start(const Pieces& pieces) {
@@ -46,7 +47,7 @@ class ContextTail {
     if (y_ >= format::kStateLowerBound || next_ == words_) return;
     y_ = y_ << format::kWordBits | word_[next_++];
   }
-  uint16_t* const word_;
+  uint16_t* word_ = nullptr;
   uint32_t y_ = 0;
   int next_ = 0, words_ = 0;
 };

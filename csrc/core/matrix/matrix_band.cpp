@@ -88,15 +88,15 @@ void MatrixBand::load_as(const MatrixLines& lines) {
 }
 
 template <class Symbol>
-void MatrixBand::save_as(const MatrixLines& lines) {
+void MatrixBand::save_as(const MatrixLines& lines, int64_t first_column) {
   const Symbol* const from = lanes<Symbol>();
   for (int lane = 0; lane < width_; ++lane) {
     Symbol* to = reinterpret_cast<Symbol*>(lines.line(lines.line_at(position_ + lane)));
-    for (int64_t j = 0; j < columns_; ++j) to[j] = from[j * format::kLanes + lane];
+    for (int64_t j = first_column; j < columns_; ++j) to[j] = from[j * format::kLanes + lane];
   }
 }
 
 void MatrixBand::load(const MatrixLines& lines) { return wide_.empty() ? load_as<uint8_t>(lines) : load_as<int16_t>(lines); }
-void MatrixBand::save(const MatrixLines& lines) { return wide_.empty() ? save_as<uint8_t>(lines) : save_as<int16_t>(lines); }
+void MatrixBand::save(const MatrixLines& lines, int64_t first_column) { return wide_.empty() ? save_as<uint8_t>(lines, first_column) : save_as<int16_t>(lines, first_column); }
 
 }  // namespace ans::core

@@ -39,7 +39,7 @@ class MatrixBand {
   void open(const MatrixLines& lines, int64_t position, int width);
   // Symbols of the lines -> lanes, and back.
   void load(const MatrixLines& lines);
-  void save(const MatrixLines& lines);
+  void save(const MatrixLines& lines, int64_t first_column = 0);
 
   // What lanes start from; the arrays belong to this band until it is opened again. What compiled backends see are plain addresses: functions in this header would be compiled by
   // several of them.
@@ -61,7 +61,7 @@ class MatrixBand {
   template <class Symbol>
   void load_as(const MatrixLines& lines);
   template <class Symbol>
-  void save_as(const MatrixLines& lines);
+  void save_as(const MatrixLines& lines, int64_t first_column);
   void add_reference(const MatrixLines& lines, const uint8_t* line, int32_t factor, int32_t odd_factor, int lane);
 
   int64_t columns_, position_ = 0;

@@ -1,6 +1,9 @@
 // Chunks of matrix streams over a vector of csrc/cpu: compiled once per target.
 #pragma once
+#include <algorithm>
+#include <cstddef>
 #include <cstring>
+#include <type_traits>
 
 #include "core/matrix/context_tail.h"
 #include "core/matrix/matrix_lanes.h"
@@ -22,68 +25,97 @@ ANS_INLINE void store_row(const MatrixBand::View& view, int64_t j, const typenam
   else V::store_low(view.bytes + j * format::kLanes, symbol);
 }
 
+// A chunk while it is decoded, band after band.
 template <class V>
-Status decode_matrix_chunk(const MatrixDecodeJob& job, MatrixBand* band) {
+class ChunkReader {
+ public:
   using U32 = typename V::U32;
-  const MatrixLines& lines = *job.lines;
-  const MatrixRows& rows = *job.rows;
-  const ChunkShape shape{job.count, rows.columns};
-  const ContextSlots& steps = job.tables;
-  int64_t main = shape.symbols() - job.entry.tail;
-  const bool wide = main > 0;
 
-  // Rows know no bounds: they run on a copy, behind which there are zeros for more than a row and what a backend may load.
-  const int64_t size = 2 * int64_t(job.entry.words), state_bytes = wide ? 2 * format::kStateWords : 0;
-  constexpr int64_t kSlack = 192;
-  const uint8_t* const copy = band->copy_of(job.bytes, size, kSlack);
-  const uint8_t *words = copy + state_bytes, *const end = copy + size;
-  alignas(64) uint32_t state[format::kLanes], row[format::kLanes], contexts[format::kLanes], bases[format::kLanes];
-  uint16_t tail_words[kContextTailWords];
-  ContextTail tail(tail_words);
-  RawReader raws;
-  U32 x = V::set1(0);
-  if (wide) {
-    std::memcpy(state, copy, sizeof state);
-    for (uint32_t s : state)
+  ANS_INLINE ChunkReader() { tail_.use(tail_words_); }
+  Status start(const MatrixDecodeJob& job, MatrixBand* band) {
+    job_ = &job;
+    band_ = band;
+    shape_ = {job.count, job.rows->columns};
+    main_ = shape_.symbols() - job.entry.tail;
+    words_ = job.bytes + (main_ > 0 ? 2 * format::kStateWords : 0);
+    end_ = job.bytes + 2 * int64_t(job.entry.words);
+    readable_end_ = job.readable_end;
+    if (main_ == 0) return tail_.start(WordPieces{job.bytes, job.entry.words});
+    std::memcpy(state_, job.bytes, sizeof state_);
+    for (uint32_t s : state_)
       if (s < format::kStateLowerBound) return Status::kStateOutOfRange;
-    x = V::load(state);
-    raws = RawReader(words, end, job.raw_bits);
-  } else if (const Status s = tail.start(WordPieces{copy, job.entry.words}); s != Status::kOk) {
-    return s;
+    raws_ = RawReader(words_, end_, job.raw_bits);
+    return Status::kOk;
+  }
+  int64_t bands() const { return shape_.bands(); }
+
+  // Columns of the next band, up to so many, that decode_steady_rows() can decode; not the last symbol before the tail.
+  int64_t steady_columns(int64_t most) {
+    if (next_band_ >= bands() || shape_.band_width(next_band_) < format::kLanes) return 0;
+    const int64_t columns = std::min(most, (main_ - 1) / format::kLanes);
+    if (columns > 0) make_readable();
+    // Whole lines of the cache: what is stored does not cross them.
+    const int64_t readable = (readable_end_ - words_) / (2 * format::kLanes);
+    return readable >= columns ? columns : readable > kCacheLine ? readable - readable % kCacheLine : readable;
+  }
+  // For these columns, from the one after those that have been decoded.
+  SteadyCursor steady_cursor() {
+    const MatrixLines& lines = *job_->lines;
+    if (next_column_ == 0) std::fill_n(walk_, format::kLanes, 0u);
+    for (int64_t i = 0; i < format::kLanes; ++i)
+      next_symbol_[i] = lines.line(lines.line_at(job_->position + next_band_ * format::kLanes + i)) + next_column_ * format::symbol_bytes(lines.type);
+    return {state_, walk_, words_, &raws_, next_symbol_};
+  }
+  Status take_steady(const SteadyCursor& cursor, int64_t columns) {
+    words_ = cursor.words;
+    main_ -= columns * format::kLanes;
+    next_column_ += columns;
+    return words_ > end_ ? Status::kWordsExhausted : Status::kOk;
   }
 
-  MatrixLanes<V, BandReferences<V>> lanes(rows, band->view().pairs);
-  for (int64_t b = 0; b < shape.bands(); ++b) {
-    const int width = shape.band_width(b);
-    band->open(lines, job.position + b * format::kLanes, width);
-    const MatrixBand::View view = band->view();
+  // What is left of the next band.
+  Status decode_band() {
+    const MatrixDecodeJob& job = *job_;
+    const MatrixLines& lines = *job.lines;
+    const MatrixRows& rows = *job.rows;
+    alignas(64) uint32_t row[format::kLanes], contexts[format::kLanes], bases[format::kLanes];
+    if (next_column_ == rows.columns) {
+      next_column_ = 0;
+      ++next_band_;
+      return Status::kOk;
+    }
+    const int width = shape_.band_width(next_band_);
+    band_->open(lines, job.position + next_band_ * format::kLanes, width);
+    const MatrixBand::View view = band_->view();
+    MatrixLanes<V, BandReferences<V>> lanes(rows, view.pairs);
     lanes.begin(V::load(view.start), V::load(view.rest), {view.references});
-    for (int64_t j = 0; j < rows.columns; ++j) {
+    if (next_column_ > 0) lanes.go_on(V::load(walk_));
+    const int64_t first_column = next_column_;
+    U32 x = V::load(state_);
+    for (int64_t j = first_column; j < rows.columns; ++j) {
       const U32 context = lanes.context(j), base = lanes.base();
       U32 coded = V::set1(0);
-      const int by_lanes = main < width ? int(main) : width;
+      const int by_lanes = main_ < width ? int(main_) : width;
       if (by_lanes > 0) {
+        make_readable();
         const U32 before = x;
-        const U32 residual = pop_context<V>(steps, x, context);
+        const U32 residual = pop_context<V>(job.tables, x, context);
         const auto on = V::first(by_lanes);
         if (by_lanes < format::kLanes) x = V::select(on, x, before);
-        V::refill(x, words);
+        V::refill(x, words_);
         coded = V::add(base, V::sub(residual, V::set1(kResidualBias)));
         const uint32_t escaped = ~V::bits(V::ge(residual, V::set1(1))) & V::bits(on);
         if (escaped != 0) {
           V::store(row, coded);
-          for (uint32_t m = escaped; m != 0; m &= m - 1) row[__builtin_ctz(m)] = raws.next() + uint32_t(job.raw_min);
+          for (uint32_t m = escaped; m != 0; m &= m - 1) row[__builtin_ctz(m)] = raws_.next() + uint32_t(job.raw_min);
           coded = V::load(row);
         }
-        if (words > end) return Status::kWordsExhausted;
+        if (words_ > end_) return Status::kWordsExhausted;
         if (by_lanes < format::kLanes) coded = V::select(on, coded, V::set1(0));
-        main -= by_lanes;
-        if (main == 0) {
-          const int64_t left = end - words - raws.bytes();
-          if (left != 0) return left < 0 ? Status::kWordsExhausted : Status::kWordsLeft;
-          if (!raws.zero_padding()) return Status::kNonzeroPadding;
-          V::store(state, x);
-          if (const Status s = tail.start(StatePieces{state}); s != Status::kOk) return s;
+        main_ -= by_lanes;
+        if (main_ == 0) {
+          V::store(state_, x);
+          if (const Status s = end_of_lanes(); s != Status::kOk) return s;
         }
       }
       if (by_lanes < width) {
@@ -91,7 +123,7 @@ Status decode_matrix_chunk(const MatrixDecodeJob& job, MatrixBand* band) {
         V::store(bases, base);
         V::store(row, coded);
         for (int lane = by_lanes; lane < width; ++lane) {
-          const int32_t v = tail.next(steps, contexts[lane], job.raw_bits);
+          const int32_t v = tail_.next(job.tables, contexts[lane], job.raw_bits);
           row[lane] = v >= 0 ? bases[lane] + uint32_t(v - kResidualBias) : uint32_t(job.raw_min - 1 - v);
         }
         coded = V::load(row);
@@ -100,9 +132,88 @@ Status decode_matrix_chunk(const MatrixDecodeJob& job, MatrixBand* band) {
       lanes.learn(j, symbol);
       store_row<V>(view, j, symbol);
     }
-    band->save(lines);
+    V::store(state_, x);
+    band_->save(lines, first_column);
+    next_column_ = 0;
+    ++next_band_;
+    return Status::kOk;
   }
-  return tail.at_end() ? Status::kOk : Status::kTailStateMismatch;
+  bool at_end() const { return next_band_ == bands(); }
+  Status finish() const { return tail_.at_end() ? Status::kOk : Status::kTailStateMismatch; }
+
+ private:
+  static constexpr int64_t kLookAhead = 192, kSlack = 64 * 64 + kLookAhead, kCacheLine = 64;
+
+  // Rows know no bounds. Where memory ends they run on a copy, behind which there are zeros for more than a row and what a backend may load.
+  ANS_INLINE void make_readable() {
+    if (readable_end_ - words_ >= kLookAhead) return;
+    copy_rest();
+  }
+  void copy_rest() {
+    const int64_t size = std::max<int64_t>(0, end_ - words_);
+    words_ = band_->copy_of(words_, size, kSlack);
+    end_ = words_ + size;
+    readable_end_ = end_ + kSlack;
+  }
+  Status end_of_lanes() {
+    const int64_t left = end_ - words_ - raws_.bytes();
+    if (left != 0) return left < 0 ? Status::kWordsExhausted : Status::kWordsLeft;
+    if (!raws_.zero_padding()) return Status::kNonzeroPadding;
+    return tail_.start(StatePieces{state_});
+  }
+
+  const MatrixDecodeJob* job_;
+  MatrixBand* band_;
+  ChunkShape shape_;
+  int64_t main_, next_band_ = 0, next_column_ = 0;  // main: symbols of the lanes that are still to come
+  const uint8_t *words_, *end_, *readable_end_;
+  alignas(64) uint32_t state_[format::kLanes] = {}, walk_[format::kLanes];
+  uint8_t* next_symbol_[format::kLanes];
+  RawReader raws_;
+  uint16_t tail_words_[kContextTailWords];
+  ContextTail tail_;
+};
+
+// Chunks of one part, up to kSteadyStreams of them; those whose rows are steady go side by side through decode_steady_rows(rows, cursors, count), if that is there.
+template <class V, class SteadyFunction>
+Status decode_matrix_chunks(const MatrixDecodeJob* jobs, int count, MatrixBand* const* bands, SteadyFunction decode_steady_rows) {
+  ChunkReader<V> readers[kSteadyStreams];
+  for (int i = 0; i < count; ++i)
+    if (const Status s = readers[i].start(jobs[i], bands[i]); s != Status::kOk) return s;
+  for (bool more = true; more;) {
+    if constexpr (!std::is_same_v<SteadyFunction, std::nullptr_t>) {
+      for (int64_t column = 0; jobs[0].steady != nullptr;) {
+        SteadyRows rows = *jobs[0].steady;
+        rows.columns -= column;
+        rows.class_of += column;
+        ChunkReader<V>* ready[kSteadyStreams];
+        SteadyCursor cursors[kSteadyStreams];
+        int n = 0;
+        for (int i = 0; i < count; ++i) {
+          const int64_t columns = readers[i].steady_columns(rows.columns);
+          if (columns == 0) continue;
+          rows.columns = columns;
+          ready[n++] = &readers[i];
+        }
+        if (n == 0 || rows.columns == 0) break;
+        for (int i = 0; i < n; ++i) cursors[i] = ready[i]->steady_cursor();
+        decode_steady_rows(rows, cursors, n);
+        for (int i = 0; i < n; ++i)
+          if (const Status s = ready[i]->take_steady(cursors[i], rows.columns); s != Status::kOk) return s;
+        column += rows.columns;
+        if (column == jobs[0].steady->columns) break;
+      }
+    }
+    more = false;
+    for (int i = 0; i < count; ++i) {
+      if (readers[i].at_end()) continue;
+      if (const Status s = readers[i].decode_band(); s != Status::kOk) return s;
+      more |= !readers[i].at_end();
+    }
+  }
+  for (int i = 0; i < count; ++i)
+    if (const Status s = readers[i].finish(); s != Status::kOk) return s;
+  return Status::kOk;
 }
 
 template <class V>

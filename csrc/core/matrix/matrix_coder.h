@@ -4,6 +4,7 @@
 
 #include "core/directory.h"
 #include "core/matrix/matrix_band.h"
+#include "core/matrix/steady_rows.h"
 #include "core/status.h"
 
 namespace ans::core {
@@ -21,14 +22,16 @@ struct MatrixDecodeJob {
   ContextSlots tables;
   int64_t position, count;  // lines of the chunk, in the order of lines
   const uint8_t* bytes;     // 2 * entry.words of them
+  const uint8_t* readable_end;  // up to here memory can be read
   ChunkEntry entry;         // has passed check_chunk()
   int raw_bits;
   int32_t raw_min;
+  const SteadyRows* steady;  // of the part, or null
 };
 
 struct MatrixCoder {
-  // All symbols of a chunk. Reads nothing outside it, whatever it holds.
-  Status (*decode_chunk)(const MatrixDecodeJob& job, MatrixBand* band);
+  // All symbols of some chunks of one part, up to kSteadyStreams. Reads nothing outside them, whatever they hold. bands: one for each.
+  Status (*decode_chunks)(const MatrixDecodeJob* jobs, int count, MatrixBand* const* bands);
   // Places of all symbols of `count` lines of one part, [rows][32]; those of idle lanes mean nothing. False if lines are none that the trellis has.
   bool (*find_places)(const MatrixLines& lines, const MatrixRows& rows, int64_t position, int64_t count, MatrixBand* band, Place* places);
   // Predictions of all symbols of `count` lines of a model that predicts, in eighths, [count][columns].

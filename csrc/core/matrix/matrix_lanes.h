@@ -40,6 +40,9 @@ class MatrixLanes {
     in_block_ = 0;
   }
 
+  // Instead of the state at the beginning of a line, that of the trellis after some columns; where there is nothing else that lanes learn.
+  ANS_INLINE void go_on(const U32& state) { state_ = state; }
+
   // The contexts of column j's symbols; columns come in order.
   ANS_INLINE U32 context(int64_t j) {
     U32 scale = V::set1(uint32_t(rows_.scale[j]));

@@ -18,7 +18,8 @@ enum Base : uint32_t { kNothing, kPredictorScale, kPartBefore };
 constexpr int kTrellises[] = {0, 4, 8, 32};
 uint32_t trellis_code(int states) { return uint32_t(std::find(kTrellises, kTrellises + 4, states) - kTrellises); }
 
-int bucket_code(int buckets) { return buckets == 64 ? 0 : buckets == 128 ? 1 : 2; }
+constexpr int kBuckets[] = {64, 128, 256, 32};
+uint32_t bucket_code(int buckets) { return uint32_t(std::find(kBuckets, kBuckets + 4, buckets) - kBuckets); }
 
 void append(std::vector<uint8_t>* out, const std::vector<uint8_t>& bytes) { out->insert(out->end(), bytes.begin(), bytes.end()); }
 
@@ -82,7 +83,7 @@ std::vector<uint8_t> write_matrix_model(const MatrixModel& m) {
   head.put(trellis_code(m.trellis), kTrellisBits);
   head.put(m.transposed, 1);
   head.exp_golomb(uint32_t(m.chunk_lines - 1), kLinesOrder);
-  head.put(uint32_t(bucket_code(m.buckets)), kBucketsBits);
+  head.put(bucket_code(m.buckets), kBucketsBits);
   head.put(uint32_t(m.raw_bits - 1), kRawBits);
   head.signed_exp_golomb(m.raw_min, kRawOrder);
   head.put(uint32_t(m.class_shift), kClassShiftBits);
@@ -153,7 +154,7 @@ Status read_head(const uint8_t* data, int64_t size, int64_t numel, format::Symbo
   m->trellis = kTrellises[in.get(kTrellisBits)];
   m->transposed = in.get(1) != 0;
   const int64_t chunk_lines = int64_t(in.exp_golomb(kLinesOrder)) + 1;
-  const int code = int(in.get(kBucketsBits));
+  m->buckets = kBuckets[in.get(kBucketsBits)];
   m->raw_bits = int(in.get(kRawBits)) + 1;
   const int64_t raw_min = in.signed_exp_golomb(kRawOrder);
   m->class_shift = int(in.get(kClassShiftBits));
@@ -167,8 +168,7 @@ Status read_head(const uint8_t* data, int64_t size, int64_t numel, format::Symbo
   m->chunk_lines = chunk_lines;
   if (raw_min < coded_min(type, m->trellis) || raw_min + (int64_t{1} << m->raw_bits) - 1 > coded_max(type, m->trellis)) return Status::kSymbolOutOfRange;
   m->raw_min = int32_t(raw_min);
-  if (code > 2 || origin < 2 * kMinLogScale || origin > 2 * kMaxLogScale || classes > uint64_t(kMaxClasses)) return Status::kParameterOutOfRange;
-  m->buckets = 64 << code;
+  if (origin < 2 * kMinLogScale || origin > 2 * kMaxLogScale || classes > uint64_t(kMaxClasses)) return Status::kParameterOutOfRange;
   m->class_origin = int32_t(origin);
   m->classes.resize(size_t(classes));
   int64_t shape = kFirstShape;

@@ -25,14 +25,6 @@ uint32_t times_power(uint32_t factor, int eighths) {
 // A residual of r eighths where a scale of 1 is expected counts as kNeutral * r / 8: on average that is 2^14, the mean of a normal variable's magnitude being sqrt(2 / pi).
 constexpr uint32_t kNeutral = 20534;
 
-FrequencyTable table_of(const MatrixModel& m, int context) {
-  const int k = context / m.phases();
-  FrequencyTable table = class_table(m.class_log_scale(k), int(m.classes[size_t(k)].shape), m.phase_of(context), m.buckets);
-  table.raw_bits = m.raw_bits;
-  table.raw_min = m.raw_min;
-  return table;
-}
-
 // MatrixRows::coefficients of a predictor.
 std::vector<CoefficientGroup> coefficient_groups(const Predictor& p) {
   const size_t period = size_t(p.period), pairs = (period + 1) / 2, window = size_t(p.window);
@@ -62,6 +54,14 @@ std::shared_ptr<const std::vector<CoefficientGroup>> shared_groups(const std::sh
 }
 
 }  // namespace
+
+FrequencyTable context_table(const MatrixModel& m, int context) {
+  const int k = context / m.phases();
+  FrequencyTable table = class_table(m.class_log_scale(k), int(m.classes[size_t(k)].shape), m.phase_of(context), m.buckets);
+  table.raw_bits = m.raw_bits;
+  table.raw_min = m.raw_min;
+  return table;
+}
 
 MatrixTables::MatrixTables(const MatrixModel& m, format::SymbolType type) : columns_(m.columns), parts_(m.parts.size()) {
   for (int32_t s : m.line_start) start_.push_back(times_power(1u << kAverageBits, s));
@@ -116,7 +116,7 @@ ContextDecodeTables make_context_decode_tables(const MatrixModel& m) {
   t.divider.resize(size_t(m.contexts()) * buckets + 4);  // a gather reads 32 bits
   t.step.resize(size_t(m.contexts()) * 2 * buckets);
   for (int context = 0; context < m.contexts(); ++context) {
-    const FrequencyTable table = table_of(m, context);
+    const FrequencyTable table = context_table(m, context);
     const AliasTable alias = make_alias_table(table, m.buckets);
     auto step = [&](size_t index, uint32_t bias) {
       const uint32_t residual = int(index) == table.escape_index() ? 0 : uint32_t(table.first_value + int(index) + kResidualBias);
@@ -148,7 +148,7 @@ ContextEncodeTables make_context_encode_tables(const MatrixModel& m, format::Sym
   t.table.reset(new EncodeTable[size_t(t.contexts)]);  // not initialised
   t.index_of.resize(size_t(t.contexts) * 256 + 4);     // a gather reads 32 bits
   for (int context = 0; context < t.contexts; ++context) {
-    const FrequencyTable table = table_of(m, context);
+    const FrequencyTable table = context_table(m, context);
     make_encode_table(table, type, &t.table[size_t(context)], m.buckets);
     uint8_t* index_of = t.index_of.data() + size_t(context) * 256;
     std::fill_n(index_of, 256, uint8_t(table.escape_index()));

@@ -90,6 +90,7 @@ class MatrixTables {
   std::vector<uint32_t> start_;
 };
 
+FrequencyTable context_table(const MatrixModel& model, int context);
 ContextDecodeTables make_context_decode_tables(const MatrixModel& model);
 ContextEncodeTables make_context_encode_tables(const MatrixModel& model, format::SymbolType type);
 

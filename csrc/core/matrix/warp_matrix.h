@@ -95,7 +95,8 @@ ANS_INLINE Status decode_matrix_chunk(const WarpMatrix& m, const MatrixRows& row
   int64_t main = shape.symbols() - job.tail;
   const bool wide = main > 0;
 
-  ContextTail tail(scratch.tail_words);
+  ContextTail tail;
+  tail.use(scratch.tail_words);
   auto start_tail = [&](const auto& pieces) {
     W::sync();
     const Status s = lane == 0 ? tail.start(pieces) : Status::kOk;
