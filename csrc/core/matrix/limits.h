@@ -15,6 +15,7 @@ constexpr int kMaxClasses = 128, kMaxParts = 16, kMaxPredictors = 16, kMaxLevel 
 constexpr int64_t kFreeCoefficients = int64_t{1} << 22;  // of all own predictors of a stream, beside one for each symbol
 // What symbols of a type count as in predictions.
 constexpr format::SymbolType counted_as(format::SymbolType type) { return type == format::SymbolType::kI16 ? format::SymbolType::kI8 : type; }
+constexpr int32_t kMinCounted = -128, kMaxCounted = 127;  // of 16-bit symbols
 constexpr int kFactorOne = 8;  // factors of references are in eighths
 constexpr int32_t kMaxFactor = 15;
 

@@ -52,8 +52,9 @@ struct LineReferences {
     return uint32_t(sum);
   }
   ANS_INLINE int32_t value(const uint8_t* p) const {
-    const int32_t symbol = load_symbol(p, type), low = format::symbol_min(counted_as(type)), high = format::symbol_max(counted_as(type));
-    return symbol < low ? low : symbol > high ? high : symbol;
+    const int32_t symbol = load_symbol(p, type);
+    if (type != format::SymbolType::kI16) return symbol;
+    return symbol < kMinCounted ? kMinCounted : symbol > kMaxCounted ? kMaxCounted : symbol;
   }
 };
 
