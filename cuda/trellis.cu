@@ -30,9 +30,8 @@ struct QuantizeTrellis {
         int32_t target = 0;
         if (is_there) {
           const float w = core::to_float(static_cast<const T*>(d.weights)[row * d.columns + j]);
-          target = core::trellis_target(w, d.column_step == nullptr ? step : core::multiply(step, d.column_step[j]));
-          if (target == core::kNoTarget && status == core::Status::kOk) status = w - w == 0 ? core::Status::kSymbolOutOfRange : core::Status::kNotFinite;
-          if (target == core::kNoTarget) target = 0;
+          const bool fits = core::trellis_target(w, d.column_step == nullptr ? step : core::multiply(step, d.column_step[j]), &target);
+          if (!fits && status == core::Status::kOk) status = w - w == 0 ? core::Status::kSymbolOutOfRange : core::Status::kNotFinite;
         }
         memory[j * 32 + lane] = uint32_t(target);
       }

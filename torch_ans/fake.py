@@ -71,8 +71,13 @@ def _(weight, row_step, costs, states=8, column_step=None, column_class=None):
     return weight.new_empty(weight.shape, dtype=torch.int16), weight.new_empty(costs.shape, dtype=torch.int64), weight.new_empty((), dtype=torch.int64)
 
 
+@_register("ans::quantize_feedback")
+def _(weight, row_step, costs, states, feedback, column_weight, column_step=None, column_class=None):
+    return weight.new_empty(weight.shape, dtype=torch.int16), weight.new_empty(costs.shape, dtype=torch.int64), weight.new_empty((), dtype=torch.float64)
+
+
 @_register("ans::trellis_costs")
-def _(counts, lagrange):
+def _(counts, lagrange, halves=True):
     return counts.new_empty(counts.shape, dtype=torch.int32), counts.new_empty((), dtype=torch.float64)
 
 

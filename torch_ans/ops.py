@@ -141,6 +141,42 @@ def quantize_trellis(
     return TrellisQuantized(symbols, bits.item(), mean)
 
 
+class FeedbackQuantized(NamedTuple):
+    """symbols int16 [..., C] and counts (as `trellis_costs` takes them); bits of all symbols under a table for each class of columns and `state & 1`, tables not counted; error: the sum
+    of `column_weight * error^2`, in squared steps."""
+
+    symbols: Tensor
+    counts: Tensor
+    bits: float
+    error: float
+
+
+def quantize_feedback(
+    weight: Tensor,
+    row_step: Tensor,
+    states: int,
+    feedback: Tensor,
+    column_weight: Tensor,
+    *,
+    column_step: Tensor | None = None,
+    column_class: Tensor | None = None,
+    classes: int = 1,
+    rounds: int = 3,
+) -> FeedbackQuantized:
+    """`quantize_trellis` (with `states` 0: rounding to one of the two nearest integers) where later columns of a row make up for the errors of earlier ones.
+
+    The target of column j is `weight / step` less the sum over i < j of `error[i] * feedback[i, j]` (float32 [C, C], at most a million), with the error in steps of what column i has been quantized to;
+    what is made least is the sum of `column_weight[j] * error[j]^2` (float32 [C], 1 on average) and bits, as in `quantize_trellis`. `torch_ans.gptq` makes both of a Hessian.
+    Errors of all states' paths are followed, until the paths agree, or for 64 columns."""
+    with translate():
+        costs = torch.zeros(classes, 4, 128, dtype=torch.int32, device=weight.device)
+        for round_number in range(rounds + 1):
+            symbols, counts, error = torch.ops.ans.quantize_feedback(weight.detach(), row_step, costs, states, feedback, column_weight, column_step, column_class)
+            total = error.item()
+            costs, bits = torch.ops.ans.trellis_costs(counts, 2 * math.log(2) * total / max(1, weight.numel()), states > 0)
+    return FeedbackQuantized(symbols, counts, bits.item(), total)
+
+
 def row_scale_many(weight: Sequence[Tensor], bits: int, clip_sigmas: float | str | None = None) -> list[Tensor]:
     """`row_scale` of many tensors of one device in one call: on a GPU as many launches, and waits, as for one. An error names the tensor."""
     with translate():

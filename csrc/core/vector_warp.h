@@ -96,6 +96,32 @@ struct VectorWarp {
     return sum + uint32_t(int16_t(a) * int8_t(b)) + uint32_t((int32_t(a) >> 16) * int8_t(b >> 16));
 #endif
   }
+  // Numbers as float32, each operation rounded.
+  ANS_INLINE static float as_float(U32 v) {
+    float f;
+    memcpy(&f, &v, sizeof f);
+    return f;
+  }
+  ANS_INLINE static U32 as_bits(float f) {
+    U32 v;
+    memcpy(&v, &f, sizeof v);
+    return v;
+  }
+#if defined(__CUDA_ARCH__)
+  ANS_INLINE static U32 fadd(U32 a, U32 b) { return as_bits(__fadd_rn(as_float(a), as_float(b))); }
+  ANS_INLINE static U32 fsub(U32 a, U32 b) { return as_bits(__fsub_rn(as_float(a), as_float(b))); }
+  ANS_INLINE static U32 fmul(U32 a, U32 b) { return as_bits(__fmul_rn(as_float(a), as_float(b))); }
+  ANS_INLINE static U32 floor_of(U32 a) { return uint32_t(__float2int_rd(as_float(a))); }
+#else
+  ANS_INLINE static U32 fadd(U32 a, U32 b) { return as_bits(as_float(a) + as_float(b)); }
+  ANS_INLINE static U32 fsub(U32 a, U32 b) { return as_bits(as_float(a) - as_float(b)); }
+  ANS_INLINE static U32 fmul(U32 a, U32 b) { return as_bits(as_float(a) * as_float(b)); }
+  ANS_INLINE static U32 floor_of(U32 a) {
+    const int32_t whole = int32_t(as_float(a));
+    return uint32_t(whole - (float(whole) > as_float(a)));
+  }
+#endif
+  ANS_INLINE static Mask fless(U32 a, U32 b) { return as_float(a) < as_float(b); }
   ANS_INLINE static uint32_t bits(Mask m) { return W::ballot(m); }
 
   // Words as WarpWords gives them. All lanes read one, whether they take it or not: that is cheaper than a branch.

@@ -7,6 +7,7 @@
 #include "core/index_symbols.h"
 #include "core/matrix/matrix_chunks.h"
 #include "core/quantize_rows.h"
+#include "core/trellis/feedback_search.h"
 #include "core/trellis/trellis_search.h"
 #include "cpu/backends.h"
 #include "cpu/vector_plain.h"
@@ -32,7 +33,8 @@ const Backend kScalar = {
     },
     {row_statistics, quantize, dequantize},
     {[](const core::MatrixDecodeJob* jobs, int count, core::MatrixBand* const* bands) { return decode_matrix_chunks<VectorPlain>(jobs, count, bands, nullptr); }, find_matrix_places<VectorPlain>, find_matrix_predictions<VectorPlain>, dot_rows<VectorPlain>, find_beyond<VectorPlain>, add_multiple<VectorPlain>, push_matrix_rows<VectorPlain>},
-    {find_targets, search_trellis<VectorPlain, core::Trellis4>, search_trellis<VectorPlain, core::Trellis8>, search_trellis<VectorPlain, core::Trellis32>},
+    {find_targets<int32_t>, find_targets<float>, search_trellis<VectorPlain, core::Trellis4>, search_trellis<VectorPlain, core::Trellis8>, search_trellis<VectorPlain, core::Trellis32>,
+     search_with_feedback<VectorPlain, NoTrellis>, search_with_feedback<VectorPlain, core::Trellis4>, search_with_feedback<VectorPlain, core::Trellis8>, search_with_feedback<VectorPlain, core::Trellis32>},
 };
 
 }  // namespace ans::cpu

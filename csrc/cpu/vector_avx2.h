@@ -116,6 +116,14 @@ struct VectorAvx2 {
     const __m256i both = _mm256_set1_epi32(int(b));
     return ANS_EACH(_mm256_add_epi32(sum.v[k], _mm256_madd_epi16(a.v[k], both)));
   }
+  // Numbers as float32, each operation rounded.
+  ANS_INLINE static __m256 ps(__m256i v) { return _mm256_castsi256_ps(v); }
+  ANS_INLINE static __m256i si(__m256 v) { return _mm256_castps_si256(v); }
+  ANS_INLINE static U32 fadd(const U32& x, const U32& y) { return ANS_EACH(si(_mm256_add_ps(ps(x.v[k]), ps(y.v[k])))); }
+  ANS_INLINE static U32 fsub(const U32& x, const U32& y) { return ANS_EACH(si(_mm256_sub_ps(ps(x.v[k]), ps(y.v[k])))); }
+  ANS_INLINE static U32 fmul(const U32& x, const U32& y) { return ANS_EACH(si(_mm256_mul_ps(ps(x.v[k]), ps(y.v[k])))); }
+  ANS_INLINE static Mask fless(const U32& x, const U32& y) { return ANS_EACH(si(_mm256_cmp_ps(ps(x.v[k]), ps(y.v[k]), _CMP_LT_OQ))); }
+  ANS_INLINE static U32 floor_of(const U32& x) { return ANS_EACH(_mm256_cvttps_epi32(_mm256_floor_ps(ps(x.v[k])))); }  // below 2^31
 #undef ANS_EACH
   ANS_INLINE static uint32_t bits(const Mask& m) { return bits(m.v[0]) | bits(m.v[1]) << 8 | bits(m.v[2]) << 16 | bits(m.v[3]) << 24; }
   ANS_INLINE static unsigned bits(__m256i m) { return unsigned(_mm256_movemask_ps(_mm256_castsi256_ps(m))); }

@@ -99,6 +99,17 @@ struct VectorAvx512 {
     return {_mm512_dpwssd_epi32(sum.a, x.a, both), _mm512_dpwssd_epi32(sum.b, x.b, both)};
   }
   ANS_INLINE static uint32_t bits(Mask m) { return m; }
+  // Numbers as float32, each operation rounded.
+  ANS_INLINE static __m512 ps(__m512i v) { return _mm512_castsi512_ps(v); }
+  ANS_INLINE static __m512i si(__m512 v) { return _mm512_castps_si512(v); }
+  ANS_INLINE static U32 fadd(const U32& x, const U32& y) { return {si(_mm512_add_ps(ps(x.a), ps(y.a))), si(_mm512_add_ps(ps(x.b), ps(y.b)))}; }
+  ANS_INLINE static U32 fsub(const U32& x, const U32& y) { return {si(_mm512_sub_ps(ps(x.a), ps(y.a))), si(_mm512_sub_ps(ps(x.b), ps(y.b)))}; }
+  ANS_INLINE static U32 fmul(const U32& x, const U32& y) { return {si(_mm512_mul_ps(ps(x.a), ps(y.a))), si(_mm512_mul_ps(ps(x.b), ps(y.b)))}; }
+  ANS_INLINE static Mask fless(const U32& x, const U32& y) { return join(_mm512_cmp_ps_mask(ps(x.a), ps(y.a), _CMP_LT_OQ), _mm512_cmp_ps_mask(ps(x.b), ps(y.b), _CMP_LT_OQ)); }
+  ANS_INLINE static U32 floor_of(const U32& x) {  // below 2^31
+    constexpr int kDown = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
+    return {_mm512_cvt_roundps_epi32(ps(x.a), kDown), _mm512_cvt_roundps_epi32(ps(x.b), kDown)};
+  }
 
   ANS_INLINE static void refill(U32& x, const uint8_t*& words) {
     const __m512i bound = _mm512_set1_epi32(65536);

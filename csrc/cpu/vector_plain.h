@@ -86,6 +86,28 @@ struct VectorPlain {
     return make([&](int i) { return sum.lane[i] + uint32_t(int16_t(a.lane[i]) * int16_t(b)) + uint32_t((int32_t(a.lane[i]) >> 16) * (int32_t(b) >> 16)); });
   }
   ANS_INLINE static uint32_t bits(Mask m) { return m; }
+  // Numbers as float32, each operation rounded.
+  ANS_INLINE static float as_float(uint32_t v) {
+    float f;
+    std::memcpy(&f, &v, sizeof f);
+    return f;
+  }
+  ANS_INLINE static uint32_t as_bits(float f) {
+    uint32_t v;
+    std::memcpy(&v, &f, sizeof v);
+    return v;
+  }
+  ANS_INLINE static U32 fadd(const U32& a, const U32& b) { return make([&](int i) { return as_bits(as_float(a.lane[i]) + as_float(b.lane[i])); }); }
+  ANS_INLINE static U32 fsub(const U32& a, const U32& b) { return make([&](int i) { return as_bits(as_float(a.lane[i]) - as_float(b.lane[i])); }); }
+  ANS_INLINE static U32 fmul(const U32& a, const U32& b) { return make([&](int i) { return as_bits(as_float(a.lane[i]) * as_float(b.lane[i])); }); }
+  ANS_INLINE static Mask fless(const U32& a, const U32& b) { return test([&](int i) { return as_float(a.lane[i]) < as_float(b.lane[i]); }); }
+  ANS_INLINE static U32 floor_of(const U32& a) {  // below 2^31
+    return make([&](int i) {
+      const float f = as_float(a.lane[i]);
+      const int32_t whole = int32_t(f);
+      return uint32_t(whole - (float(whole) > f));
+    });
+  }
 
   ANS_INLINE static void refill(U32& x, const uint8_t*& words) {
     for (int i = 0; i < 32; ++i) {

@@ -19,7 +19,10 @@ STABLE_TORCH_LIBRARY(ans, m) {
   m.def("quantize_many(Tensor[] weight, int bits=6, float? clip_sigmas=None) -> (Tensor[] symbols, Tensor[] scale, Tensor[] exponent)");
   // Trellis-coded quantization: int16 symbols k, which stand for 2 * k + (state & 1) steps; error is squared, in 1 / 4096 of a squared step.
   m.def("quantize_trellis(Tensor weight, Tensor row_step, Tensor costs, int states=8, Tensor? column_step=None, Tensor? column_class=None) -> (Tensor symbols, Tensor counts, Tensor error)");
-  m.def("trellis_costs(Tensor counts, float lagrange) -> (Tensor costs, Tensor bits)");
+  m.def(
+      "quantize_feedback(Tensor weight, Tensor row_step, Tensor costs, int states, Tensor feedback, Tensor column_weight, Tensor? column_step=None, Tensor? column_class=None) -> "
+      "(Tensor symbols, Tensor counts, Tensor error)");
+  m.def("trellis_costs(Tensor counts, float lagrange, bool halves=True) -> (Tensor costs, Tensor bits)");
   // Statistics and tables.
   m.def("histogram(Tensor symbols, Tensor? contexts=None, int num_contexts=1) -> Tensor");
   m.def("histogram_many(Tensor[] symbols) -> Tensor");

@@ -9,6 +9,7 @@
 
 #include "core/trellis/trellis.h"
 #include "core/trellis/trellis_coder.h"
+#include "core/quantize_arithmetic.h"
 #include "core/trellis/trellis_costs.h"
 #include "torch/checks.h"
 
@@ -18,9 +19,9 @@ struct TrellisArguments {
   // fetch(tensor) -> std::vector<uint8_t>: its bytes, on the host.
   template <class Fetch>
   TrellisArguments(const char* op, const Tensor& weight, const Tensor& row_step, const Tensor& cost_tensor, int64_t states, const std::optional<Tensor>& column_steps,
-                   const std::optional<Tensor>& column_classes, const Fetch& fetch)
+                   const std::optional<Tensor>& column_classes, const Fetch& fetch, bool also_none = false)
       : shape(row_shape(op, weight)), type(float_type(op, weight.scalar_type())) {
-    ANS_CHECK_ARGUMENT(states >= 0 && states <= 32 && core::is_trellis(int(states)), op, "states is ", states, ", not 4, 8 or 32");
+    ANS_CHECK_ARGUMENT(states >= 0 && states <= 32 && (core::is_trellis(int(states)) || (also_none && states == 0)), op, "states is ", states, also_none ? ", not 0, 4, 8 or 32" : ", not 4, 8 or 32");
     ANS_CHECK_ARGUMENT(row_step.scalar_type() == ScalarType::Float && row_step.numel() == shape.rows, op, "row_step is not a float32 number for every row");
     check_same_device(op, weight, row_step, "row_step");
     ANS_CHECK_ARGUMENT(cost_tensor.scalar_type() == ScalarType::Int && cost_tensor.dim() == 3 && cost_tensor.size(0) >= 1 && cost_tensor.size(0) <= 256 &&
@@ -60,6 +61,29 @@ struct TrellisArguments {
   }
 };
 
+// What GPTQ needs beside: how much errors of columns are made up for by others, and what they count; brought to whole blocks of columns.
+struct FeedbackArguments {
+  template <class Fetch>
+  FeedbackArguments(const char* op, int64_t columns, const Tensor& feedback_in, const Tensor& column_weight, const Fetch& fetch)
+      : stride((columns + core::kFeedbackBlock - 1) / core::kFeedbackBlock * core::kFeedbackBlock), feedback(size_t(columns * stride), 0.0f), weight(size_t(columns)) {
+    ANS_CHECK_ARGUMENT(feedback_in.scalar_type() == ScalarType::Float && feedback_in.dim() == 2 && feedback_in.size(0) == columns && feedback_in.size(1) == columns, op,
+                       "feedback is not float32 [columns, columns]");
+    ANS_CHECK_ARGUMENT(column_weight.scalar_type() == ScalarType::Float && column_weight.dim() == 1 && column_weight.numel() == columns, op, "column_weight is not a float32 number for every column");
+    const std::vector<uint8_t> rows = fetch(feedback_in), weights = fetch(column_weight);
+    for (int64_t i = 0; i < columns; ++i) std::memcpy(feedback.data() + i * stride, rows.data() + size_t(4 * i * columns), size_t(4 * columns));
+    if (columns > 0) std::memcpy(weight.data(), weights.data(), weights.size());
+    constexpr float kMost = 1e6f;  // so that sums stay finite
+    for (float f : feedback) ANS_CHECK(std::fabs(f) <= kMost, op, "NotFinite", "feedback holds NaN, or numbers beyond a million");
+    for (float& w : weight) {
+      ANS_CHECK(w > 0 && w <= kMost, op, "NotFinite", "a column's weight is not positive, NaN, or beyond a million");
+      w = core::multiply(w, float(core::kTargetOne * core::kTargetOne));
+    }
+  }
+  int64_t stride;
+  std::vector<float> feedback;  // [columns][stride]
+  std::vector<float> weight;    // [columns], as costs are
+};
+
 inline void check_trellis_counts(const char* op, const Tensor& counts, double lagrange) {
   ANS_CHECK_ARGUMENT(counts.scalar_type() == ScalarType::Long && counts.dim() == 3 && counts.size(1) == core::kResidues && counts.size(2) == 2 * core::kReach, op,
                      "counts are not what quantize_trellis returns");
@@ -67,9 +91,9 @@ inline void check_trellis_counts(const char* op, const Tensor& counts, double la
 }
 
 // core::find_trellis_costs() of `count` numbers on the host.
-inline double trellis_costs(const char* op, const int64_t* counts, int64_t count, double lagrange, int32_t* costs) {
+inline double trellis_costs(const char* op, const int64_t* counts, int64_t count, double lagrange, bool halves, int32_t* costs) {
   for (int64_t i = 0; i < count; ++i) ANS_CHECK_ARGUMENT(counts[i] >= 0, op, "a count is negative");
-  return core::find_trellis_costs(counts, count / core::kColumnCosts, lagrange, costs);
+  return core::find_trellis_costs(counts, count / core::kColumnCosts, lagrange, halves, costs);
 }
 
 inline void check_trellis_status(const char* op, core::Status status) {

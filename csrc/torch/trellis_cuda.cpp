@@ -58,7 +58,7 @@ std::tuple<Tensor, Tensor, Tensor> quantize_trellis_cuda(const Tensor& weight, c
 }
 
 // Tables are made on the host, as those of streams are.
-std::tuple<Tensor, Tensor> trellis_costs_cuda(const Tensor& counts, double lagrange) {
+std::tuple<Tensor, Tensor> trellis_costs_cuda(const Tensor& counts, double lagrange, bool halves) {
   constexpr const char* kOp = "trellis_costs";
   check_trellis_counts(kOp, counts, lagrange);
   const OnDevice here(counts);
@@ -66,7 +66,7 @@ std::tuple<Tensor, Tensor> trellis_costs_cuda(const Tensor& counts, double lagra
   std::vector<int64_t> numbers(bytes.size() / sizeof(int64_t));
   if (!numbers.empty()) std::memcpy(numbers.data(), bytes.data(), bytes.size());
   std::vector<int32_t> found(numbers.size());
-  const double bits = trellis_costs(kOp, numbers.data(), int64_t(numbers.size()), lagrange, found.data());
+  const double bits = trellis_costs(kOp, numbers.data(), int64_t(numbers.size()), lagrange, halves, found.data());
   Tensor costs = torch::stable::new_empty(counts, counts.sizes(), ScalarType::Int), total = torch::stable::new_empty(counts, {}, ScalarType::Double);
   if (!found.empty()) check_cuda(kOp, cudaMemcpyAsync(costs.mutable_data_ptr(), found.data(), found.size() * sizeof(int32_t), cudaMemcpyHostToDevice, here.stream));
   check_cuda(kOp, cudaMemcpyAsync(total.mutable_data_ptr(), &bits, sizeof bits, cudaMemcpyHostToDevice, here.stream));

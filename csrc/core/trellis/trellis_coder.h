@@ -35,14 +35,43 @@ struct TrellisJob {
   int32_t* values;              // [columns][32]: the integers
 };
 
+// Columns whose targets are found at once, and the most that are not decided (see feedback_search.h).
+constexpr int kFeedbackBlock = 8, kFeedbackWindow = 64;
+
+// 32 rows whose errors are made up for. Targets and integers are in steps.
+struct FeedbackJob {
+  const float* targets;         // [columns][32], at most kMaxTrellisValue
+  int64_t columns, stride;      // stride: columns, rounded up to whole blocks
+  const float* feedback;        // [columns][stride]: how much of what column i errs is subtracted from the target of column j > i
+  const float* weight;          // [columns]: what a squared error counts
+  const uint32_t* costs;        // [classes][kColumnCosts], as weighted squared errors
+  const uint8_t* column_class;  // [columns] or null: all are 0
+  const uint32_t* ways;         // [states][2]: the machine's way()
+  const uint32_t* lane_numbers; // [32]: 0 … 31
+  // Scratch.
+  uint32_t* paths;              // [states][32]
+  uint32_t* history;            // [2][kFeedbackWindow][states][32]
+  uint32_t* decided;            // [columns][32]; in the end what each column errs, as float
+  uint32_t* decisions;          // [columns][32]
+  int16_t* chosen;              // [columns][states][32], and 2 more
+  int32_t* values;              // [columns][32]: the integers
+};
+
 struct TrellisCoder {
   // Targets of a row (see trellis_target.h), every 32nd number from `targets` on. column_step: [columns] or null. kNotFinite, or kSymbolOutOfRange for what is too many steps large.
   Status (*find_targets)(const void* weights, FloatType type, float row_step, const float* column_step, int64_t columns, int32_t* targets);
+  // The same as float, in steps.
+  Status (*find_float_targets)(const void* weights, FloatType type, float row_step, const float* column_step, int64_t columns, float* targets);
   // The integers of least distance squared + cost.
   // By the machine that `ways` are of.
   void (*search4)(const TrellisJob& job);
   void (*search8)(const TrellisJob& job);
   void (*search32)(const TrellisJob& job);
+  // Those of least weighted error squared + cost, where errors are made up for; the first one without a machine.
+  void (*feedback1)(const FeedbackJob& job);
+  void (*feedback4)(const FeedbackJob& job);
+  void (*feedback8)(const FeedbackJob& job);
+  void (*feedback32)(const FeedbackJob& job);
 };
 
 }  // namespace ans::core

@@ -95,19 +95,19 @@ ANS_INLINE void search_trellis(const TrellisJob& job) {
   }
 }
 
-template <class T>
-Status find_row_targets(const T* weights, float row_step, const float* column_step, int64_t columns, int32_t* targets) {
+// Target: int32_t in 1 / 2^kTargetBits, or float in steps.
+template <class T, class Target>
+Status find_row_targets(const T* weights, float row_step, const float* column_step, int64_t columns, Target* targets) {
   constexpr int64_t kPiece = 256;
-  int32_t piece[kPiece];
+  Target piece[kPiece];
   for (int64_t first = 0; first < columns; first += kPiece) {
     const int64_t n = columns - first < kPiece ? columns - first : kPiece;
-    if (column_step == nullptr) {
-      for (int64_t j = 0; j < n; ++j) piece[j] = trellis_target(to_float(weights[first + j]), row_step);
-    } else {
-      for (int64_t j = 0; j < n; ++j) piece[j] = trellis_target(to_float(weights[first + j]), multiply(row_step, column_step[first + j]));
-    }
     bool all = true;
-    for (int64_t j = 0; j < n; ++j) all &= piece[j] != kNoTarget;
+    if (column_step == nullptr) {
+      for (int64_t j = 0; j < n; ++j) all &= trellis_target(to_float(weights[first + j]), row_step, &piece[j]);
+    } else {
+      for (int64_t j = 0; j < n; ++j) all &= trellis_target(to_float(weights[first + j]), multiply(row_step, column_step[first + j]), &piece[j]);
+    }
     if (!all) {
       for (int64_t j = 0; j < n; ++j)
         if (const float w = to_float(weights[first + j]); !(w - w == 0)) return Status::kNotFinite;
@@ -117,7 +117,8 @@ Status find_row_targets(const T* weights, float row_step, const float* column_st
   }
   return Status::kOk;
 }
-inline Status find_targets(const void* weights, FloatType type, float row_step, const float* column_step, int64_t columns, int32_t* targets) {
+template <class Target>
+Status find_targets(const void* weights, FloatType type, float row_step, const float* column_step, int64_t columns, Target* targets) {
   switch (type) {
     case FloatType::kFloat32: return find_row_targets(static_cast<const float*>(weights), row_step, column_step, columns, targets);
     case FloatType::kBFloat16: return find_row_targets(static_cast<const BFloat16*>(weights), row_step, column_step, columns, targets);

@@ -8,14 +8,19 @@ namespace ans::core {
 // Targets up to this: the integers next to them fit in 16 bits.
 constexpr int32_t kMaxTrellisValue = 32700;
 
-// round(weight / step * 2^kTargetBits), halves to even; with a step of 0, 0 for a weight of 0. What is beyond kMaxTrellisValue (or NaN) comes back as kNoTarget.
-constexpr int32_t kNoTarget = INT32_MIN;
-ANS_HD int32_t trellis_target(float weight, float step) {
-  constexpr float kMost = float(kMaxTrellisValue) * kTargetOne;
-  const float target = weight == 0.0f ? 0.0f : multiply(divide(weight, step), float(kTargetOne));
-  const bool fits = target <= kMost && target >= -kMost;
-  const float rounded = ((fits ? target : 0.0f) + 0x1.8p23f) - 0x1.8p23f;
-  return fits ? int32_t(rounded) : kNoTarget;
+// weight / step, in steps; with a step of 0, 0 for a weight of 0. False (and 0) for what is beyond kMaxTrellisValue, or NaN.
+ANS_HD bool trellis_target(float weight, float step, float* target) {
+  const float t = weight == 0.0f ? 0.0f : divide(weight, step);
+  const bool fits = t <= float(kMaxTrellisValue) && t >= -float(kMaxTrellisValue);
+  *target = fits ? t : 0.0f;
+  return fits;
+}
+// The same in 1 / 2^kTargetBits, rounded, halves to even.
+ANS_HD bool trellis_target(float weight, float step, int32_t* target) {
+  float t;
+  const bool fits = trellis_target(weight, step, &t);
+  *target = int32_t((multiply(t, float(kTargetOne)) + 0x1.8p23f) - 0x1.8p23f);
+  return fits;
 }
 
 }  // namespace ans::core

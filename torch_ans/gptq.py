@@ -1,0 +1,357 @@
+"""GPTQ for entropy-coded weights: each column's error is made up for by the columns behind it, inside the search for the symbols (Frantar et al. 2022).
+
+hessians = collect_hessians(model, batches)                    # what the inputs of linear layers look like
+quantized = quantize_model(model, hessians, bits_per_weight=3.3)
+torch_ans.save(model.state_dict() | quantized, "model.ans")     # load() gives floats back
+
+Beside the plain algorithm there is a trellis (`ops.quantize_trellis`), in which every path has errors of its own, and scales of columns: where the inputs of a column are large
+or have no like, its steps are small. Both are made for the entropy coder behind, which has tables for columns of every scale. docs/quantizers.md tells what is gained.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from . import ops, weights
+from .errors import InvalidArgumentError, NotFiniteError
+from .weights import QUANTIZERS, QuantizedWeight
+
+#: Added to the diagonal, as a part of its mean: without, columns whose inputs hardly vary would take up errors without bound.
+DAMPING = 0.01
+# Columns of like scale have a table: a quarter of an octave.
+_CLASSES_PER_OCTAVE, _MAX_CLASSES = 4, 48
+# Rows on which the step is looked for before it is refined on all.
+_SAMPLE = 1 << 17
+_ROUNDS = 3
+
+
+# ---- Hessians ----
+
+
+def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
+    """The linear layers of a model by the names of their weights in `state_dict()`; a weight that several share is there once."""
+    found: dict[str, nn.Linear] = {}
+    seen: set[int] = set()
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and id(module.weight) not in seen:
+            seen.add(id(module.weight))
+            found[f"{name}.weight" if name else "weight"] = module
+    return found
+
+
+class HessianCollector:
+    """Sums up the second moments of the inputs of layers while a model runs: float64 [C, C] for a layer of C inputs, and how many inputs there were.
+
+    with HessianCollector(linear_layers(model)) as collector:
+        for batch in batches: model(batch)
+    hessians = collector.hessians()"""
+
+    def __init__(self, layers: Mapping[str, nn.Module]) -> None:
+        self._layers = dict(layers)
+        self._handles: list[Any] = []
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def __enter__(self) -> HessianCollector:
+        for name, layer in self._layers.items():
+            self._handles.append(layer.register_forward_pre_hook(lambda module, inputs, name=name: self.add(name, inputs[0])))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    @torch.no_grad()
+    def add(self, name: str, inputs: Tensor) -> None:
+        """Inputs [..., C] of a layer. Products are float32 (of whatever the inputs are), sums float64."""
+        x = inputs.detach().reshape(-1, inputs.shape[-1]).float()
+        product = (x.T @ x).double()
+        if not torch.isfinite(product).all():
+            raise NotFiniteError(f"inputs of {name!r} hold NaN or infinity, or are too large")
+        if name in self.sums:
+            self.sums[name] += product
+        else:
+            self.sums[name] = product
+        self.counts[name] = self.counts.get(name, 0) + x.shape[0]
+
+    def hessians(self, group: dist.ProcessGroup | None = None) -> dict[str, Tensor]:
+        """Mean second moments by layer. In a process group every rank has run its share of the batches: their sums are added in the order of ranks, in float64, so that a job that
+        runs again finds the same. A layer that has had no input is left out."""
+        names = list(self._layers)
+        if not (dist.is_available() and dist.is_initialized()):
+            return {name: self.sums[name] / self.counts[name] for name in names if name in self.sums}
+        world = dist.get_world_size(group)
+        device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend(group) == "nccl" else torch.device("cpu")
+        sizes = torch.tensor([[self.counts.get(name, 0), self.sums[name].shape[0] if name in self.sums else 0] for name in names], dtype=torch.int64, device=device).view(-1, 2)
+        every = [torch.empty_like(sizes) for _ in range(world)]
+        dist.all_gather(every, sizes, group=group)
+        result: dict[str, Tensor] = {}
+        for i, name in enumerate(names):
+            columns = max(int(of_rank[i, 1]) for of_rank in every)
+            if columns == 0:
+                continue
+            own = self.sums[name].to(device) if name in self.sums else torch.zeros(columns, columns, dtype=torch.float64, device=device)
+            parts = [torch.empty_like(own) for _ in range(world)]
+            dist.all_gather(parts, own.contiguous(), group=group)
+            total = parts[0].clone()
+            for part in parts[1:]:
+                total += part
+            result[name] = (total / sum(int(of_rank[i, 0]) for of_rank in every)).to(self.sums[name].device if name in self.sums else device)
+        return result
+
+
+def collect_hessians(
+    model: nn.Module,
+    batches: Iterable[Any],
+    *,
+    layers: Mapping[str, nn.Module] | None = None,
+    run: Callable[[nn.Module, Any], Any] | None = None,
+    group: dist.ProcessGroup | None = None,
+) -> dict[str, Tensor]:
+    """Hessians (float64 [C, C]: mean second moments of the inputs) of linear layers, from calibration batches. In a process group each rank brings its own batches.
+
+    layers: by name (default: `linear_layers(model)`). run: how a model is called with a batch (default: `model(batch)`, `model(*batch)` for a tuple or list, `model(**batch)` for a dict)."""
+    with HessianCollector(linear_layers(model) if layers is None else layers) as collector, _evaluating(model), torch.no_grad():
+        for batch in batches:
+            (run or _call)(model, batch)
+    return collector.hessians(group)
+
+
+def _call(model: nn.Module, batch: Any) -> Any:
+    if isinstance(batch, Mapping):
+        return model(**batch)
+    return model(*batch) if isinstance(batch, tuple | list) else model(batch)
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+# ---- one weight ----
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What the search needs to know of a Hessian, for given scales of columns. feedback float32 [C, C]: how much of an error in column i is subtracted from the target of column j;
+    weight float32 [C]: what a squared error counts, 1 on average; factor: that average, so that `weight * factor` are the Hessian's own numbers."""
+
+    feedback: Tensor
+    weight: Tensor
+    factor: float
+
+
+def inverse_factor(hessian: Tensor, damping: float = DAMPING) -> Tensor:
+    """The upper Cholesky factor U (float64 [C, C]) of the inverse of a damped Hessian: `inv(H + damping * mean(diag(H)) * I) = U.T @ U`.
+
+    Raises NotFiniteError for NaN and infinity, InvalidArgumentError if it is no symmetric positive semidefinite matrix."""
+    h = hessian.double()
+    if h.dim() != 2 or h.shape[0] != h.shape[1]:
+        raise InvalidArgumentError(f"a Hessian has the shape {tuple(h.shape)}, which is not [C, C]")
+    if not torch.isfinite(h).all():
+        raise NotFiniteError("a Hessian holds NaN or infinity")
+    if not 0 < damping < math.inf:
+        raise InvalidArgumentError(f"damping is {damping!r}, not a positive number")
+    mean = h.diagonal().mean()
+    if not torch.allclose(h, h.T, rtol=1e-6, atol=1e-9 * float(mean.abs())) or mean < 0:
+        raise InvalidArgumentError("a Hessian is not symmetric and positive semidefinite")
+    damped = h + torch.eye(len(h), dtype=h.dtype, device=h.device) * (damping * mean if mean > 0 else 1.0)
+    lower, failed = torch.linalg.cholesky_ex(damped)
+    if failed:
+        raise InvalidArgumentError("a Hessian is not positive semidefinite; more damping makes it so")
+    return torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True)
+
+
+def column_scales(factor: Tensor) -> Tensor:
+    """int8 [C], sixteenths of an octave: scales of columns in proportion to the diagonal of `inverse_factor`, 1 in the geometric mean. Then errors of all columns count alike."""
+    octaves = factor.diagonal().log2()
+    return (16 * (octaves - octaves.mean())).round().clamp(-128, 127).to(torch.int8)
+
+
+def feedback_of(factor: Tensor, column_scale: Tensor | None) -> Feedback:
+    """With errors in steps: that of column i is `U[i, j] / U[i, i] * scale[i] / scale[j]` times an error of column j, and counts `(scale[i] / U[i, i])^2`."""
+    diagonal = factor.diagonal()
+    scale = torch.ones_like(diagonal) if column_scale is None else weights.column_factor(column_scale).double()
+    own = scale / diagonal
+    squares = own.square()
+    mean = squares.mean()
+    return Feedback((torch.triu(factor, 1) * own[:, None] / scale).float(), (squares / mean).float(), float(mean))
+
+
+def column_classes(rows: Tensor, step: Tensor, factor: Tensor | None) -> tuple[Tensor, int]:
+    """uint8 [C] and how many there are: columns whose weights are of like size, in steps."""
+    steps = torch.where(step > 0, step, math.inf).double()
+    size = (rows.double() / steps[:, None]).square().mean(0).sqrt()
+    if factor is not None:
+        size /= factor.double()
+    octaves = size.clamp_min(2.0**-20).log2()
+    number = (_CLASSES_PER_OCTAVE * octaves).round()
+    number = (number - number.amax()).clamp_min(1 - _MAX_CLASSES)
+    number -= number.amin()
+    return number.to(torch.uint8), int(number.amax()) + 1
+
+
+def quantize_weight(
+    weight: Tensor,
+    hessian: Tensor,
+    quantizer: str = "trellis8",
+    *,
+    bits_per_weight: float | None = None,
+    step_sigmas: float | None = None,
+    scale_columns: bool | None = None,
+    damping: float = DAMPING,
+) -> QuantizedWeight:
+    """Quantizes the weight [R, C] of a linear layer such that its output changes least, for inputs with the second moments `hessian` [C, C].
+
+    quantizer, bits_per_weight, step_sigmas: as of `torch_ans.quantize_weight`, except that bits are those with a table for columns of each size, and with rate-distortion
+    optimisation for "uniform" too. scale_columns: whether columns have scales (see `column_scales`); None: if that makes errors smaller at equal bits. damping: see `inverse_factor`.
+    Raises InvalidArgumentError, and NotFiniteError for NaN and infinity."""
+    bits_per_weight, step_sigmas = weights.check_grid(quantizer, bits_per_weight, step_sigmas)
+    if weight.dim() != 2:
+        raise InvalidArgumentError(f"the weight has {weight.dim()} dimensions, not 2")
+    if hessian.shape != (weight.shape[1], weight.shape[1]):
+        raise InvalidArgumentError(f"the Hessian of a weight with {weight.shape[1]} columns has the shape {tuple(hessian.shape)}")
+    if weight.numel() == 0:
+        raise InvalidArgumentError("the weight has no elements")
+    rows = weight.detach().float()
+    factor = inverse_factor(hessian.to(rows.device), damping)
+    states = QUANTIZERS[quantizer]
+    start = float(step_sigmas) if bits_per_weight is None else (4.13 if states == 0 else 2.35) * 2.0**-bits_per_weight
+    choices = [True, False] if scale_columns is None else [scale_columns]
+    searches = [_Search(rows, factor, column_scales(factor) if scaled else None, states) for scaled in choices]
+    stride = max(1, rows.numel() // _SAMPLE)
+    search = min(searches, key=lambda s: s.run(start, stride).quality) if len(searches) > 1 else searches[0]
+    sigmas = start
+    if bits_per_weight is not None:
+        sigmas = weights.solve_step(lambda s: search.run(s, stride).bits, bits_per_weight, sigmas)
+        if stride > 1:
+            sigmas = weights.solve_step(lambda s: search.run(s, 1).bits, bits_per_weight, sigmas)
+    found = search.run(sigmas, 1)
+    return QuantizedWeight(weights.narrowed(found.symbols), found.steps.scale, int(found.steps.exponent), search.column_scale, states, tuple(weight.shape), weight.dtype)
+
+
+class _Found(NamedTuple):
+    """Steps and symbols of rows; bits per weight; and how good they are: half the logarithm of the output's error, plus bits. Equal for finer and coarser steps, smaller where the same error
+    takes fewer bits."""
+
+    steps: weights.Steps
+    symbols: Tensor
+    bits: float
+    quality: float
+
+
+class _Search:
+    """The symbols of a weight for any step."""
+
+    def __init__(self, rows: Tensor, factor: Tensor, column_scale: Tensor | None, states: int) -> None:
+        self.rows, self.column_scale, self.states = rows, column_scale, states
+        self.column_step = None if column_scale is None else weights.column_factor(column_scale)
+        self.scaled = rows if self.column_step is None else rows / self.column_step
+        self.feedback = feedback_of(factor, column_scale)
+        self.last: tuple[float, int, _Found] | None = None
+
+    def run(self, sigmas: float, stride: int) -> _Found:
+        """What is found for every `stride`-th row."""
+        if self.last is not None and self.last[:2] == (sigmas, stride):
+            return self.last[2]
+        steps = weights.row_steps(self.scaled[::stride], sigmas)
+        rows = self.rows[::stride].masked_fill(steps.step[:, None] == 0, 0)
+        number, classes = column_classes(rows, steps.step, self.column_step)
+        q = ops.quantize_feedback(
+            rows, steps.step, self.states, self.feedback.feedback, self.feedback.weight, column_step=self.column_step, column_class=number, classes=classes, rounds=_ROUNDS
+        )
+        # Errors are in steps of their rows, which are alike in what they are of a row's deviation.
+        mean_step = steps.step.double().square().mean()
+        error = float(mean_step) * self.feedback.factor * q.error / rows.numel()
+        bits = q.bits / rows.numel()
+        self.last = (sigmas, stride, _Found(steps, q.symbols, bits, 0.5 * math.log2(max(error, 1e-300)) + bits))
+        return self.last[2]
+
+
+# ---- models ----
+
+
+def quantize_model(
+    model: nn.Module | Mapping[str, Tensor],
+    hessians: Mapping[str, Tensor],
+    quantizer: str = "trellis8",
+    *,
+    bits_per_weight: float | Mapping[str, float] | None = None,
+    step_sigmas: float | None = None,
+    scale_columns: bool | None = None,
+    damping: float = DAMPING,
+    group: dist.ProcessGroup | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, QuantizedWeight]:
+    """`quantize_weight` of every weight of a model (or of its state dict) that has a Hessian, by name. bits_per_weight: for all, or by name.
+
+    In a process group the weights are divided over the ranks, and all ranks get all results; every rank must have the same weights and Hessians. Raises as `quantize_weight`, with the
+    name, on every rank."""
+    state = model.state_dict() if isinstance(model, nn.Module) else model
+    names = [name for name in hessians if name in state]
+    if missing := [name for name in hessians if name not in state]:
+        raise InvalidArgumentError(f"there is no weight {missing[0]!r}")
+    parallel = dist.is_available() and dist.is_initialized()
+    rank, world = (dist.get_rank(group), dist.get_world_size(group)) if parallel else (0, 1)
+    owner = divide([state[name].numel() * state[name].shape[-1] for name in names], world)
+    own: dict[str, QuantizedWeight] = {}
+    error: Exception | None = None
+    for name, of_rank in zip(names, owner):
+        if of_rank != rank:
+            continue
+        try:
+            bits = bits_per_weight[name] if isinstance(bits_per_weight, Mapping) else bits_per_weight
+            own[name] = quantize_weight(
+                state[name], hessians[name], quantizer, bits_per_weight=bits, step_sigmas=step_sigmas, scale_columns=scale_columns, damping=damping
+            )
+        except (InvalidArgumentError, NotFiniteError, KeyError) as cause:
+            error = type(cause)(f"{name!r}: {cause}") if not isinstance(cause, KeyError) else InvalidArgumentError(f"bits_per_weight has no {name!r}")
+            break
+        if progress is not None:
+            progress(name)
+    if not parallel:
+        if error is not None:
+            raise error
+        return own
+    every: list[Any] = [None] * world
+    # Objects are pickled between the ranks of one job; files never are.
+    dist.all_gather_object(every, error if error is not None else {name: _to_cpu(q) for name, q in own.items()}, group=group)
+    for found in every:
+        if isinstance(found, Exception):
+            raise found
+    joined = {name: q for found in every for name, q in found.items()}
+    return {name: _to_device(joined[name], state[name].device) for name in names}
+
+
+def divide(costs: Sequence[int], world_size: int) -> list[int]:
+    """The rank of each of these tasks: the dearest first, each to the rank that has least."""
+    load = [0] * world_size
+    owner = [0] * len(costs)
+    for i in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
+        owner[i] = min(range(world_size), key=lambda r: (load[r], r))
+        load[owner[i]] += costs[i]
+    return owner
+
+
+def _to_device(q: QuantizedWeight, device: torch.device) -> QuantizedWeight:
+    column_scale = None if q.column_scale is None else q.column_scale.to(device)
+    return QuantizedWeight(q.symbols.to(device), q.scale.to(device), q.exponent, column_scale, q.trellis, q.shape, q.dtype)
+
+
+def _to_cpu(q: QuantizedWeight) -> QuantizedWeight:
+    return _to_device(q, torch.device("cpu"))
