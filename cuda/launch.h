@@ -203,4 +203,15 @@ struct TrellisLaunch {
 // kNotFinite: a weight is NaN or infinite; kSymbolOutOfRange: one is too many steps large.
 cudaError_t quantize_trellis(const TrellisLaunch& launch, int states, FloatType type, cudaStream_t stream);
 
+// As TrellisLaunch, with feedback (core/trellis/feedback_search.h).
+struct FeedbackLaunch {
+  TrellisLaunch rows;       // `scratch`: core::feedback_scratch_bytes() for every warp; `error` is not used
+  const float* feedback;    // [columns][stride]
+  int64_t stride;
+  const float* weight;      // [columns]
+  double* row_error;        // [rows]
+};
+// states 0: each integer for itself.
+cudaError_t quantize_feedback(const FeedbackLaunch& launch, int states, FloatType type, cudaStream_t stream);
+
 }  // namespace ans::cuda

@@ -3,6 +3,7 @@
 #include "cuda/launch.h"
 #include "cuda/report.cuh"
 
+#include "core/trellis/feedback_search.h"
 #include "core/trellis/trellis_search.h"
 #include "core/vector_warp.h"
 
@@ -52,6 +53,62 @@ struct QuantizeTrellis {
   }
 };
 
+template <class Machine, class T>
+struct QuantizeFeedback {
+  static constexpr int kThreads = 32, kBlocks = 8;
+  struct Shared {
+    uint32_t lane_numbers[32];
+  };
+  FeedbackLaunch d;
+
+  ANS_INLINE void operator()(Shared& shared) const {
+    constexpr int kStates = Machine::kStates;
+    const TrellisLaunch& r = d.rows;
+    const core::FeedbackScratch memory(reinterpret_cast<uint8_t*>(r.scratch) + Block::number() * core::FeedbackScratch::bytes(r.columns, kStates), r.columns, kStates);
+    const int lane = int(Warp::lane());
+    shared.lane_numbers[lane] = uint32_t(lane);
+    Warp::sync();
+    for (int64_t group = Block::number(); group * 32 < r.rows; group += r.warps) {
+      const int64_t row = group * 32 + lane;
+      const bool is_there = row < r.rows;
+      const float step = is_there ? r.row_step[row] : 0.0f;
+      core::Status status = step >= 0.0f && step - step == 0.0f ? core::Status::kOk : core::Status::kNotFinite;
+      for (int64_t j = 0; j < r.columns; ++j) {
+        float target = 0;
+        if (is_there) {
+          const float w = core::to_float(static_cast<const T*>(r.weights)[row * r.columns + j]);
+          const bool fits = core::trellis_target(w, r.column_step == nullptr ? step : core::multiply(step, r.column_step[j]), &target);
+          if (!fits && status == core::Status::kOk) status = w - w == 0 ? core::Status::kSymbolOutOfRange : core::Status::kNotFinite;
+        }
+        memory.targets[j * 32 + lane] = target;
+      }
+      if (status != core::Status::kOk) report(r.status, 0, status);
+      const core::FeedbackJob job{memory.targets, r.columns, d.stride, d.feedback, d.weight, r.costs, r.column_class, r.ways, shared.lane_numbers, memory.paths_at,
+                                  memory.history, memory.decided, memory.decisions, memory.chosen, memory.values};
+      warp::search_with_feedback<warp::VectorWarp<Warp>, Machine>(job);
+      double error = 0;
+      for (int64_t j = 0; j < r.columns && is_there; ++j) {
+        const int32_t v = memory.values[j * 32 + lane];
+        error = core::add_feedback_error(error, memory.decided[j * 32 + lane], d.weight[j]);
+        r.symbols[row * r.columns + j] = int16_t(v);
+        atomic_add(&r.counts[(r.column_class == nullptr ? 0 : r.column_class[j]) * core::kColumnCosts + core::trellis_place(v)], Counter{1});
+      }
+      if (is_there) d.row_error[row] = error;
+      Warp::sync();
+    }
+  }
+};
+
+template <class Machine>
+cudaError_t launch_feedback(const FeedbackLaunch& d, FloatType type, cudaStream_t stream) {
+  switch (type) {
+    case FloatType::kFloat32: return launch(QuantizeFeedback<Machine, float>{d}, d.rows.warps, stream);
+    case FloatType::kBFloat16: return launch(QuantizeFeedback<Machine, core::BFloat16>{d}, d.rows.warps, stream);
+    case FloatType::kFloat16: return launch(QuantizeFeedback<Machine, Float16>{d}, d.rows.warps, stream);
+  }
+  return cudaErrorInvalidValue;
+}
+
 template <class Machine>
 cudaError_t launch_typed(const TrellisLaunch& d, FloatType type, cudaStream_t stream) {
   switch (type) {
@@ -68,6 +125,13 @@ cudaError_t quantize_trellis(const TrellisLaunch& d, int states, FloatType type,
   if (states == 4) return launch_typed<core::Trellis4>(d, type, stream);
   if (states == 8) return launch_typed<core::Trellis8>(d, type, stream);
   return states == 32 ? launch_typed<core::Trellis32>(d, type, stream) : cudaErrorInvalidValue;
+}
+
+cudaError_t quantize_feedback(const FeedbackLaunch& d, int states, FloatType type, cudaStream_t stream) {
+  if (states == 0) return launch_feedback<warp::NoTrellis>(d, type, stream);
+  if (states == 4) return launch_feedback<core::Trellis4>(d, type, stream);
+  if (states == 8) return launch_feedback<core::Trellis8>(d, type, stream);
+  return states == 32 ? launch_feedback<core::Trellis32>(d, type, stream) : cudaErrorInvalidValue;
 }
 
 }  // namespace ans::cuda

@@ -84,6 +84,7 @@ KERNELS = {
     "Dequantize": (64, False),
     "CountSymbols": (64, False),
     "QuantizeTrellis": (96, False),  # the states of a trellis are kept in registers
+    "QuantizeFeedback": (255, True),  # targets, errors and lengths of all paths, of which the machine of 32 states has too many
     "FindMatrixSymbols": (192, False),
     "EncodeMatrixSeeds": (168, True),
     "EncodeMatrixRows": (64, False),

@@ -48,6 +48,7 @@ def samples() -> list[tuple[str, tuple]]:
         ("matrix_directory", (matrix, q.symbols.numel(), torch.int8, [predictor])),
         ("matrix_needs", (matrix, q.symbols.numel(), torch.int8)),
         ("quantize_trellis", (weight(), scales, torch.zeros(1, 4, 128, dtype=torch.int32), 8)),
+        ("quantize_feedback", (weight(), scales, torch.zeros(1, 4, 128, dtype=torch.int32), 8, torch.zeros(weight().shape[-1], weight().shape[-1]), torch.ones(weight().shape[-1]))),
         ("trellis_costs", (torch.ones(2, 4, 128, dtype=torch.int64), 0.3)),
         ("row_scale", (weight(), 6, 12.85)),
         ("row_scale", (weight(dtype=torch.bfloat16), 4)),

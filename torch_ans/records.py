@@ -26,6 +26,8 @@ from .weights import QuantizedWeight, leading_shape
 
 # Up to this many components the planes of all forms are kept between counting and encoding.
 _SMALL = 1 << 17
+# Symbols from which scales of columns are looked at, and what they must save: such streams take longer to decode.
+_TRIED_BY_ROWS, _WORTH_ROWS = 4096, 0.99
 # Weights of a float64 tensor that are rounded to float32 at a time.
 _BLOCK = 1 << 17
 _SIGNED_FLOATS = {"float16", "bfloat16", "float32", "float64", "complex32", "complex64", "complex128"}
@@ -297,13 +299,24 @@ class GridPiece:
             tensor = weights.quantize_weight(tensor, form.quantizer, bits_per_weight=form.bits_per_weight, step_sigmas=form.step_sigmas)
         chunk = self.spec.chunk_symbols
         symbols = tensor.symbols
-        record = [streams.encode_trellis(symbols, tensor.trellis, chunk) if tensor.trellis else streams.encode_stream(symbols, chunk_length(symbols.numel(), form.columns, chunk))]
+        record = [self._symbols_stream(symbols, tensor.trellis)]
         if tensor.column_scale is not None:
             record.append(streams.encode_stream(tensor.column_scale))
         scale = tensor.scale.cpu()
         record += [streams.encode_stream(plane, chunk_length(plane.numel(), 1, chunk)) for plane in cut_planes(component_bytes(scale, "float16"), Transform.NONE)]
         meta = QuantizedMeta(form.columns, weights.bits_needed(symbols), tensor.exponent, int(tensor.column_scale is not None))
         return EncodedPiece(0, tensor.exponent, [], [], None, [stream.cpu() for stream in record], meta)
+
+
+    def _symbols_stream(self, symbols: Tensor, trellis: int) -> Tensor:
+        chunk = self.spec.chunk_symbols
+        if trellis:
+            return streams.encode_rows(symbols, trellis, chunk)
+        plain = streams.encode_stream(symbols, chunk_length(symbols.numel(), symbols.shape[1], chunk))
+        if symbols.numel() < _TRIED_BY_ROWS:
+            return plain
+        by_rows = streams.encode_rows(symbols, 0, chunk)
+        return by_rows if by_rows.numel() < _WORTH_ROWS * plain.numel() else plain
 
 
 def plane_count(spec: EntrySpec) -> int:

@@ -63,8 +63,8 @@ def assemble_stream(prefix: Tensor, pieces: Sequence[ops.Encoded]) -> list[Tenso
     return parts + [piece.payload for piece in pieces if piece.payload.numel()]
 
 
-def encode_trellis(symbols: Tensor, states: int, chunk_symbols: int) -> Tensor:
-    """The stream (uint8) of rows [R, C] that are paths of a trellis, each symbol for itself: with a table for each half of the trellis and each scale of columns."""
+def encode_rows(symbols: Tensor, states: int, chunk_symbols: int) -> Tensor:
+    """The stream (uint8) of rows [R, C], each symbol for itself, with a table for each scale of columns. `states`: the rows are paths of a trellis (there is a table for each of its halves), or 0."""
     columns = symbols.shape[1]
     chunk = min(ops.MAX_CHUNK_SYMBOLS, max(chunk_symbols, ops.LANES * columns))  # a lane is a row
     header = ops.fit_matrix(symbols.cpu(), columns, means=False, adaptations=0, chunk_symbols=chunk, trellis=states).header

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <optional>
 #include <vector>
 
@@ -83,6 +84,11 @@ struct FeedbackArguments {
   std::vector<float> feedback;  // [columns][stride]
   std::vector<float> weight;    // [columns], as costs are
 };
+
+// Of all rows, in squared steps.
+inline double total_feedback_error(const std::vector<double>& of_rows) {
+  return std::accumulate(of_rows.begin(), of_rows.end(), 0.0) / (core::kTargetOne * core::kTargetOne);
+}
 
 inline void check_trellis_counts(const char* op, const Tensor& counts, double lagrange) {
   ANS_CHECK_ARGUMENT(counts.scalar_type() == ScalarType::Long && counts.dim() == 3 && counts.size(1) == core::kResidues && counts.size(2) == 2 * core::kReach, op,

@@ -4,13 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <mutex>
-#include <numeric>
 #include <optional>
 #include <tuple>
 #include <vector>
 
+#include "core/byte_buffer.h"
 #include "core/weight_target.h"
 #include "core/trellis/trellis.h"
 #include "core/trellis/trellis_target.h"
@@ -112,48 +111,40 @@ std::tuple<Tensor, Tensor, Tensor> quantize_feedback_cpu(const Tensor& weight, c
   const core::TrellisCoder& coder = cpu::backend().trellises;
   const auto ways = core::trellis_ways(states == 0 ? 4 : int(states));
   const auto search = states == 0 ? coder.feedback1 : states == 4 ? coder.feedback4 : states == 8 ? coder.feedback8 : coder.feedback32;
-  const size_t paths = states == 0 ? 1 : size_t(states);
   const uint8_t* const class_of = arguments.column_class.empty() ? nullptr : arguments.column_class.data();
   Tensor counts = torch::stable::new_zeros(weight, {costs.size(0), core::kResidues, 2 * core::kReach}, ScalarType::Long);
   int64_t* const count = counts.mutable_data_ptr<int64_t>();
   constexpr int64_t kLanes = format::kLanes;
   const int64_t groups = (shape.rows + kLanes - 1) / kLanes;
-  std::vector<double> error(size_t(groups), 0.0);  // summed up in the order of groups, whatever threads there are
+  std::vector<double> error(size_t(shape.rows), 0.0);  // summed up in the order of rows, whatever threads there are
   std::mutex merging;
   const uint8_t* const weights = static_cast<const uint8_t*>(rows.const_data_ptr());
   uint32_t lane_numbers[kLanes];
   for (uint32_t i = 0; i < kLanes; ++i) lane_numbers[i] = i;
   const Status status = parallel_ranges(groups, 1, [&](int64_t begin, int64_t end) {
-    const size_t size = size_t(shape.columns * kLanes);
-    std::vector<float> targets(size);
-    std::vector<int32_t> values(size);
-    std::vector<uint32_t> path(paths * kLanes), history(2 * core::kFeedbackWindow * paths * kLanes), decided(size), decisions(size);
-    std::vector<int16_t> chosen(size * paths + 2);
+    core::ByteBuffer buffer;
+    buffer.reserve(core::FeedbackScratch::bytes(shape.columns, int(states)));
+    const core::FeedbackScratch memory(buffer.data(), shape.columns, int(states));
     std::vector<int64_t> own_count(size_t(counts.numel()), 0);
     for (int64_t g = begin; g < end; ++g) {
       const int64_t first = g * kLanes, width = std::min(kLanes, shape.rows - first);
-      if (width < kLanes) std::fill(targets.begin(), targets.end(), 0.0f);
+      if (width < kLanes) std::fill_n(memory.targets, shape.columns * kLanes, 0.0f);
       for (int64_t lane = 0; lane < width; ++lane) {
-        const Status s = coder.find_float_targets(weights + (first + lane) * shape.columns * core::float_bytes(type), type, of_row[first + lane], of_column, shape.columns, targets.data() + lane);
+        const Status s = coder.find_float_targets(weights + (first + lane) * shape.columns * core::float_bytes(type), type, of_row[first + lane], of_column, shape.columns, memory.targets + lane);
         if (s != Status::kOk) return s;
       }
-      search({targets.data(), shape.columns, feedbacks.stride, feedbacks.feedback.data(), feedbacks.weight.data(), arguments.costs.data(), class_of, ways.data(), lane_numbers, path.data(),
-              history.data(), decided.data(), decisions.data(), chosen.data(), values.data()});
-      double own_error = 0;
+      search({memory.targets, shape.columns, feedbacks.stride, feedbacks.feedback.data(), feedbacks.weight.data(), arguments.costs.data(), class_of, ways.data(), lane_numbers,
+              memory.paths_at, memory.history, memory.decided, memory.decisions, memory.chosen, memory.values});
       for (int64_t j = 0; j < shape.columns; ++j) {
         int64_t* const of_class = own_count.data() + (class_of == nullptr ? 0 : class_of[j]) * core::kColumnCosts;
-        double squares = 0;
         for (int64_t lane = 0; lane < width; ++lane) {
-          const size_t at = size_t(j * kLanes + lane);
-          ++of_class[core::trellis_place(values[at])];
-          float e;
-          std::memcpy(&e, &decided[at], sizeof e);
-          squares += double(e) * double(e);
-          out[(first + lane) * shape.columns + j] = int16_t(values[at]);
+          const int64_t at = j * kLanes + lane;
+          ++of_class[core::trellis_place(memory.values[at])];
+          double& sum = error[size_t(first + lane)];
+          sum = core::add_feedback_error(sum, memory.decided[at], feedbacks.weight[size_t(j)]);
+          out[(first + lane) * shape.columns + j] = int16_t(memory.values[at]);
         }
-        own_error += squares * double(feedbacks.weight[size_t(j)]);
       }
-      error[size_t(g)] = own_error;
     }
     const std::lock_guard<std::mutex> lock(merging);
     for (size_t i = 0; i < own_count.size(); ++i) count[i] += own_count[i];
@@ -161,7 +152,7 @@ std::tuple<Tensor, Tensor, Tensor> quantize_feedback_cpu(const Tensor& weight, c
   });
   check_trellis_status(kOp, status);
   Tensor total = torch::stable::new_empty(weight, {}, ScalarType::Double);
-  *total.mutable_data_ptr<double>() = std::accumulate(error.begin(), error.end(), 0.0) / (core::kTargetOne * core::kTargetOne);
+  *total.mutable_data_ptr<double>() = total_feedback_error(error);
   return {symbols, counts, total};
 }
 

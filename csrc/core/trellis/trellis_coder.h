@@ -57,6 +57,34 @@ struct FeedbackJob {
   int32_t* values;              // [columns][32]: the integers
 };
 
+// Memory of a search, cut out of one piece.
+struct FeedbackScratch {
+  static ANS_HD int64_t bytes(int64_t columns, int states) {
+    const int64_t paths = states == 0 ? 1 : states, row = 4 * 32;
+    return row * (4 * columns + (1 + 2 * kFeedbackWindow) * paths) + row / 2 * paths * columns + row;
+  }
+  ANS_HD FeedbackScratch(uint8_t* memory, int64_t columns, int states) {
+    const int64_t paths = states == 0 ? 1 : states, row = 32;
+    uint32_t* next = reinterpret_cast<uint32_t*>(memory);
+    auto take = [&](int64_t numbers) {
+      uint32_t* const taken = next;
+      next += numbers;
+      return taken;
+    };
+    targets = reinterpret_cast<float*>(take(row * columns));
+    values = reinterpret_cast<int32_t*>(take(row * columns));
+    decided = take(row * columns);
+    decisions = take(row * columns);
+    paths_at = take(row * paths);
+    history = take(2 * row * kFeedbackWindow * paths);
+    chosen = reinterpret_cast<int16_t*>(next);
+  }
+  float* targets;
+  int32_t* values;
+  uint32_t *decided, *decisions, *paths_at, *history;
+  int16_t* chosen;
+};
+
 struct TrellisCoder {
   // Targets of a row (see trellis_target.h), every 32nd number from `targets` on. column_step: [columns] or null. kNotFinite, or kSymbolOutOfRange for what is too many steps large.
   Status (*find_targets)(const void* weights, FloatType type, float row_step, const float* column_step, int64_t columns, int32_t* targets);

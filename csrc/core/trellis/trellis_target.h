@@ -23,4 +23,11 @@ ANS_HD bool trellis_target(float weight, float step, int32_t* target) {
   return fits;
 }
 
+// Sums up weighted squares of what columns of a row err (float, as bits).
+ANS_HD double add_feedback_error(double sum, uint32_t error, float weight) {
+  float e;
+  memcpy(&e, &error, sizeof e);
+  return add(sum, multiply(multiply(double(e), double(e)), double(weight)));
+}
+
 }  // namespace ans::core
