@@ -266,6 +266,7 @@ class _Search:
         self.scaled = rows if self.column_step is None else rows / self.column_step
         self.feedback = feedback_of(factor, column_scale)
         self.last: tuple[float, int, _Found] | None = None
+        self.costs: Tensor | None = None
 
     def run(self, sigmas: float, stride: int) -> _Found:
         """What is found for every `stride`-th row."""
@@ -274,9 +275,21 @@ class _Search:
         steps = weights.row_steps(self.scaled[::stride], sigmas)
         rows = self.rows[::stride].masked_fill(steps.step[:, None] == 0, 0)
         number, classes = column_classes(rows, steps.step, self.column_step)
+        # Tables change little from one step to the next.
+        known = self.costs if self.costs is not None and len(self.costs) == classes and self.rounds > 0 else None
         q = ops.quantize_feedback(
-            rows, steps.step, self.states, self.feedback.feedback, self.feedback.weight, column_step=self.column_step, column_class=number, classes=classes, rounds=self.rounds
+            rows,
+            steps.step,
+            self.states,
+            self.feedback.feedback,
+            self.feedback.weight,
+            column_step=self.column_step,
+            column_class=number,
+            classes=classes,
+            rounds=self.rounds if known is None else 1,
+            costs=known,
         )
+        self.costs = q.costs
         # Errors are in steps of their rows, which are alike in what they are of a row's deviation.
         mean_step = steps.step.double().square().mean()
         error = float(mean_step) * self.feedback.factor * q.error / rows.numel()

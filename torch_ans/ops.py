@@ -142,13 +142,13 @@ def quantize_trellis(
 
 
 class FeedbackQuantized(NamedTuple):
-    """symbols int16 [..., C] and counts (as `trellis_costs` takes them); bits of all symbols under a table for each class of columns and `state & 1`, tables not counted; error: the sum
-    of `column_weight * error^2`, in squared steps."""
+    """symbols int16 [..., C]; bits of all symbols under a table for each class of columns and `state & 1`, tables not counted; error: the sum of `column_weight * error^2`, in squared
+    steps; costs (int32 [classes, 4, 128]): what the symbols cost in such tables, for another search that begins where this one ended."""
 
     symbols: Tensor
-    counts: Tensor
     bits: float
     error: float
+    costs: Tensor
 
 
 def quantize_feedback(
@@ -162,19 +162,21 @@ def quantize_feedback(
     column_class: Tensor | None = None,
     classes: int = 1,
     rounds: int = 3,
+    costs: Tensor | None = None,
 ) -> FeedbackQuantized:
     """`quantize_trellis` (with `states` 0: rounding to one of the two nearest integers) where later columns of a row make up for the errors of earlier ones.
 
     The target of column j is `weight / step` less the sum over i < j of `error[i] * feedback[i, j]` (float32 [C, C], at most a million), with the error in steps of what column i has been quantized to;
     what is made least is the sum of `column_weight[j] * error[j]^2` (float32 [C], 1 on average) and bits, as in `quantize_trellis`. `torch_ans.gptq` makes both of a Hessian.
-    Errors of all states' paths are followed, until the paths agree, or for 64 columns."""
+    Errors of all states' paths are followed, until the paths agree, or for 64 columns. costs: of an earlier result, instead of a first round in which bits cost nothing."""
     with translate():
-        costs = torch.zeros(classes, 4, 128, dtype=torch.int32, device=weight.device)
+        if costs is None:
+            costs = torch.zeros(classes, 4, 128, dtype=torch.int32, device=weight.device)
         for round_number in range(rounds + 1):
             symbols, counts, error = torch.ops.ans.quantize_feedback(weight.detach(), row_step, costs, states, feedback, column_weight, column_step, column_class)
             total = error.item()
             costs, bits = torch.ops.ans.trellis_costs(counts, 2 * math.log(2) * total / max(1, weight.numel()), states > 0)
-    return FeedbackQuantized(symbols, counts, bits.item(), total)
+    return FeedbackQuantized(symbols, bits.item(), total, costs)
 
 
 def row_scale_many(weight: Sequence[Tensor], bits: int, clip_sigmas: float | str | None = None) -> list[Tensor]:

@@ -53,6 +53,10 @@ struct Sparse {
   std::vector<Entry> entries;
   uint64_t total = 0;
 
+  explicit Sparse(const uint64_t* counts) {
+    for (uint32_t i = 0; i < uint32_t(kPhases * kPlaces); ++i)
+      if (counts[i] != 0) entries.push_back({i, counts[i]});
+  }
   Sparse(const uint64_t* counts, const MatrixModel& m) {
     for (uint32_t i = 0; i < uint32_t(m.phases()) * kPlaces; ++i) {
       if (counts[i] == 0) continue;
@@ -100,6 +104,13 @@ Fit fit_class(const Sparse& counts, int middle, int32_t shape_before, int bucket
 }
 
 }  // namespace
+
+int fit_class_shape(const uint64_t* counts, int buckets, int raw_bits, int* log_scale) {
+  constexpr int kNearlyNormal = 7;
+  const Fit fit = fit_class(Sparse(counts), *log_scale, kNearlyNormal, buckets, raw_bits);
+  *log_scale = std::min(kMaxLogScale, std::max(kMinLogScale, *log_scale + fit.shape.offset));
+  return fit.shape.shape;
+}
 
 uint64_t fit_classes(const PlaceCounts& counts, MatrixModel* model) {
   MatrixModel& m = *model;

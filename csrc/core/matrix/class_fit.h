@@ -18,4 +18,7 @@ using PlaceCounts = std::vector<uint64_t>;
 // values included.
 uint64_t fit_classes(const PlaceCounts& counts, MatrixModel* model);
 
+// Scale and shape of the class whose tables take least for so many residuals of each phase, [kPhases][256] by residual + 128. Looks around log_scale, which is changed; raw_bits: of an escape.
+int fit_class_shape(const uint64_t* counts, int buckets, int raw_bits, int* log_scale);
+
 }  // namespace ans::core
