@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from model_examples import normal
 from torch import Tensor
 
 import torch_ans
@@ -92,3 +93,24 @@ def test_an_empty_model_can_be_analyzed() -> None:
     result = analyze.analyze({"none": torch.zeros(0)}, 6)
     cli.print_analysis(result)
     assert result.minimum_bytes == 0 and result.to_json()["minimum_bits_per_weight"] is None
+
+
+def test_clipping_that_wastes_bits_is_told(tmp_path, capsys) -> None:
+    tails = normal(400, 300)
+    tails[:, ::50] *= 6
+    state = {"tails": tails, "mild": normal(400, 300, seed=2)}
+    result = analyze.analyze(state, 6, clip_sigmas=4.5, coders=[], min_quantized_numel=1)
+    assert [clipping.name for clipping in result.clipping] == ["tails"]
+    assert result.clipping[0].wasted_bits > 0.1 and 0 < result.clipping[0].clipped < 0.02
+    assert result.to_json()["clipping"][0]["name"] == "tails"
+    for options in ({"bits": 6, "clip_sigmas": 40.0}, {"quantizer": "uniform", "bits_per_weight": 3.3}, {"bits": None}):
+        assert analyze.analyze(state, coders=[], min_quantized_numel=1, **options).clipping == []
+    torch.save(state, tmp_path / "m.pt")
+    assert cli.main(["analyze", str(tmp_path / "m.pt"), "--bits", "6", "--clip-sigmas", "4.5"]) == 0
+    assert "clipping wastes" in capsys.readouterr().out
+
+
+def test_trellises_are_told() -> None:
+    result = analyze.analyze({"w": normal(400, 300)}, quantizer="trellis8", bits_per_weight=3.3, coders=[], min_quantized_numel=1)
+    stream = result.tensors[0].streams[0]
+    assert stream.model == "trellis" and abs(stream.bytes - stream.minimum_bytes) < 0.01 * stream.bytes

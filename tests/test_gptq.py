@@ -45,7 +45,7 @@ def test_the_output_errs_less_than_by_rounding(quantizer: str) -> None:
     for scaled in (False, True, None):
         q = gptq.quantize_weight(w, h, quantizer, bits_per_weight=3.3, scale_columns=scaled)
         assert scaled is None or (q.column_scale is not None) == scaled
-        assert output_error(w, q.dequantize(), h) < (0.5 if quantizer != "uniform" else 0.7) * output_error(w, rounded.dequantize(), h)
+        assert output_error(w, q.dequantize(), h) < (0.9 if quantizer == "uniform" and q.column_scale is None else 0.5) * output_error(w, rounded.dequantize(), h)
         assert abs(coded_bits(q) - 3.3) < 0.15  # headers count in so small a matrix
 
 

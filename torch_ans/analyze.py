@@ -11,15 +11,15 @@ import lzma
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from . import model as models
-from . import ops, streams
-from .entries import Kind, StreamSpec
+from . import ops, streams, tree, weights
+from .entries import Kind, QuantizedMeta, StreamSpec
 from .errors import CorruptError
 from .pipeline import Progress
 from .reader import AnsFile
@@ -35,7 +35,7 @@ _SYMBOL_DTYPES = {"i8": torch.int8, "u8": torch.uint8, "i16": torch.int16}
 
 @dataclass(frozen=True)
 class StreamReport:
-    """A coded stream: its model (raw, constant, order0), chunks, symbols, bytes, and `minimum_bytes`, the order-0 entropy of its symbols."""
+    """A coded stream: its model (raw, constant, order0, matrix, trellis), chunks, symbols, bytes, and `minimum_bytes`, the order-0 entropy of its symbols."""
 
     symbol_type: str
     model: str
@@ -110,7 +110,10 @@ def _inspect_stream(spec: StreamSpec, stream: Tensor, each: Callable[[Tensor], N
         each(symbols)
     _, directory = ops.stream_layout(stream, spec.numel, dtype)
     model = streams.stream_model(stream).name.lower().removesuffix("_one_chunk")
-    return StreamReport(spec.symbol_type, model, directory.shape[0], spec.numel, stream.numel(), order0_bytes(symbols))
+    minimum = order0_bytes(symbols)
+    if ops.stream_trellis(stream, spec.numel, dtype)[0]:  # the parity of a symbol is known
+        model, minimum = "trellis", minimum - order0_bytes((symbols & 1).to(torch.int8))
+    return StreamReport(spec.symbol_type, model, directory.shape[0], spec.numel, stream.numel(), minimum)
 
 
 # ---- other coders ----
@@ -168,6 +171,15 @@ class CoderResult:
 
 
 @dataclass(frozen=True)
+class Clipping:
+    """A tensor whose integers were clipped: bits per weight that this wastes against an unclipped grid of the same error (see `weights.clipping_waste`), and the share of its weights."""
+
+    name: str
+    wasted_bits: float
+    clipped: float
+
+
+@dataclass(frozen=True)
 class Analysis:
     """Result of `analyze`. `symbol_bytes` is what the other coders were given."""
 
@@ -177,6 +189,7 @@ class Analysis:
     minimum_bytes: float
     head_bytes: int
     coders: list[CoderResult]
+    clipping: list[Clipping] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         coders = []
@@ -189,6 +202,7 @@ class Analysis:
         whole |= {"minimum_bytes": self.minimum_bytes, "minimum_bits_per_weight": bits_per(self.minimum_bytes, self.numel)}
         integers = summary(stream for tensor in self.tensors for stream in tensor.streams[:1] if tensor.kind in ("symbols", "quantized"))
         tensors = [tensor.to_json() for tensor in self.tensors]
+        whole |= {"clipping": [asdict(clipping) for clipping in self.clipping]}
         return whole | {"coders": coders, "integers": integers, "roles": roles(self.tensors), "tensors": tensors}
 
 
@@ -235,13 +249,29 @@ def analyze(
     pieces: list[Tensor] = []
     with models.open(compressed) as file:
         tensors = inspect(file, each=lambda symbols: pieces.extend(_byte_planes(symbols)))
+        clipping = _find_clipping(file, state) if options.get("quantizer", "clip") == "clip" else []
     data: Any = torch.cat(pieces).numpy() if pieces else b""
     pieces.clear()
     for coder in other_coders() if coders is None else coders:
         tell(coder.name)
         results.append(_run(coder, memoryview(data)))
     numel = sum(tensor.numel for tensor in tensors)
-    return Analysis(tensors, numel, len(data), sum(t.minimum_bytes for t in tensors), compressed.head_bytes, results)
+    return Analysis(tensors, numel, len(data), sum(t.minimum_bytes for t in tensors), compressed.head_bytes, results, clipping)
+
+
+#: What is worth a warning, in bits per weight.
+_WASTE = 0.02
+
+
+def _find_clipping(file: AnsFile, state: Any) -> list[Clipping]:
+    """Tensors that lose by clipping, the worst first."""
+    found = []
+    for name, tensor in zip(file.keys(), tree.flatten(state, models.is_leaf).tensors):
+        if file.entry(name).kind == Kind.QUANTIZED and isinstance(tensor, Tensor):
+            wasted, clipped = weights.clipping_waste(tensor.detach().cpu(), file.get_quantized_weight(name), QuantizedMeta(*file.entry(name).meta).bits)
+            if wasted > _WASTE:
+                found.append(Clipping(name, wasted, clipped))
+    return sorted(found, key=lambda clipping: -clipping.wasted_bits)
 
 
 def _byte_planes(symbols: Tensor) -> list[Tensor]:

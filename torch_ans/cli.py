@@ -319,6 +319,9 @@ def analyze_file(source: str, *, as_json: bool, by_role: bool, tell: Callable[[s
         print_roles(roles(result.tensors))
 
 
+_SHOWN_CLIPPING = 8
+
+
 def print_analysis(result: Analysis) -> None:
     """The comparison as a table."""
     print(f"{'':22}{'bytes':>14}{'bits/weight':>13}{'to minimum':>14}{'compress s':>12}{'decompress s':>14}")
@@ -334,5 +337,11 @@ def print_analysis(result: Analysis) -> None:
         else:
             difference = coder.bytes - result.minimum_bytes
             line(coder.name, coder.bytes, f"{difference:+14,.0f}{coder.compress_seconds:12.3f}{coder.decompress_seconds:14.3f}")
+    for clipping in result.clipping[:_SHOWN_CLIPPING]:
+        print(f"clipping wastes {clipping.wasted_bits:.3f} bits per weight of {clipping.name!r} ({100 * clipping.clipped:.3f} % of its weights are clipped)")
+    if result.clipping:
+        if len(result.clipping) > _SHOWN_CLIPPING:
+            print(f"and of {len(result.clipping) - _SHOWN_CLIPPING} others")
+        print("An unclipped grid errs as much for fewer bits: --quantizer uniform --bits-per-weight N")
     print(f"{result.numel:,} weights. The minimum is the order-0 entropy of each stream; torch_ans is the whole file, header and index included")
     print(f"({result.head_bytes:,} bytes), from weights to file and back; the others get its {result.symbol_bytes:,} integers and bytes.")

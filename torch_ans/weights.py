@@ -178,6 +178,26 @@ def bits_needed(symbols: Tensor) -> int:
     return 8 if symbols.dtype == torch.int8 else 16
 
 
+def clipping_waste(weight: Tensor, quantized: QuantizedWeight, bits: int) -> tuple[float, float]:
+    """What it costs that integers of `bits` bits were clipped: bits per weight beyond those that the unclipped grid takes which errs as much, and the share of weights that were clipped.
+
+    The unclipped integers of the same steps take more bits and err less; at high rate half the squared error costs half a bit, so their grid may be coarser by that."""
+    rows = weight.reshape(quantized.symbols.shape)
+    rows = rows.float() if rows.dtype != torch.float32 else rows
+    exponent = torch.tensor(quantized.exponent, dtype=torch.int32)
+    step = torch.ldexp(quantized.scale.float(), exponent)
+    ratio = torch.where(step[:, None] > 0, rows / step[:, None], 0)
+    most = (1 << bits - 1) - 1
+    clipped = float((ratio.abs() > most + 0.5).double().mean()) if ratio.numel() else 0.0
+    if clipped == 0.0:
+        return 0.0, 0.0
+    free = ratio.clamp(-_MAX_SYMBOL, _MAX_SYMBOL).round()
+    # Steps are the same part of a row's deviation, so errors in steps are what errors relative to rows are.
+    errors = [float((ratio - integers).double().square().mean()) for integers in (quantized.symbols, free)]
+    rates = [entropy_bits(integers.to(torch.int16)) / rows.numel() for integers in (quantized.symbols, free)]
+    return max(0.0, rates[0] - rates[1] + 0.5 * math.log2(errors[0] / max(errors[1], 1e-30))), clipped
+
+
 def entropy_bits(symbols: Tensor) -> float:
     """Bits of symbols at their order-0 entropy, from exact counts."""
     counts = ops.histogram(symbols).view(-1).cpu().double()
