@@ -77,9 +77,9 @@ struct QuantizeJob {
 int64_t quantize_tiles(int64_t numel);
 cudaError_t quantize_rows(const QuantizeJob* jobs, int count, int64_t tiles, int bits, uint32_t* status, cudaStream_t stream);
 
-// weight[rows][columns] = symbols[rows][columns] * scale[rows] * 2^exponent[0], rounded to `type`.
+// weight[rows][columns] = symbols[rows][columns] * scale[rows] * 2^exponent[0] * column_factor[columns] (null: 1), rounded to `type`.
 cudaError_t dequantize(const void* symbols, SymbolType symbol_type, int64_t rows, int64_t columns, const Float16* scale, const int32_t* exponent, void* weight, FloatType type,
-                       cudaStream_t stream);
+                       const float* column_factor, cudaStream_t stream);
 
 // ---- cuda/encode.cu ----
 

@@ -143,27 +143,34 @@ struct Dequantize {
   const int32_t* exponent;
   T* weight;
   int64_t numel, columns;
+  const float* column_factor;
 
   ANS_INLINE void operator()(Shared&) const {
     const int64_t number = Block::number() * kWarps + Block::warp();
     if (number * warp::kTile >= numel) return;
+    if (column_factor != nullptr) {
+      warp::for_each_scaled<Warp, 1>(number, numel, columns, scale, *exponent, [&](int64_t i, float row_scale) {
+        weight[i] = core::from_float<T>(core::multiply(core::dequantize_symbol(symbols[i], row_scale), column_factor[i % columns]));
+      });
+      return;
+    }
     warp::convert_tile<Warp>(number, symbols, weight, numel, columns, scale, *exponent,
                              [](Symbol symbol, float row_scale) { return core::from_float<T>(core::dequantize_symbol(symbol, row_scale)); });
   }
 };
 
 template <class Symbol, class T>
-cudaError_t launch_dequantize(const void* symbols, int64_t rows, int64_t columns, const Float16* scale, const int32_t* exponent, void* weight, cudaStream_t stream) {
-  const Dequantize<Symbol, T> kernel{static_cast<const Symbol*>(symbols), scale, exponent, static_cast<T*>(weight), rows * columns, columns};
+cudaError_t launch_dequantize(const void* symbols, int64_t rows, int64_t columns, const Float16* scale, const int32_t* exponent, void* weight, const float* column_factor, cudaStream_t stream) {
+  const Dequantize<Symbol, T> kernel{static_cast<const Symbol*>(symbols), scale, exponent, static_cast<T*>(weight), rows * columns, columns, column_factor};
   return launch(kernel, blocks_for(rows * columns, warp::kTile * kWarps), stream);
 }
 
 template <class Symbol>
-cudaError_t launch_dequantize(const void* symbols, int64_t rows, int64_t columns, const Float16* scale, const int32_t* exponent, void* weight, FloatType type, cudaStream_t stream) {
+cudaError_t launch_dequantize(const void* symbols, int64_t rows, int64_t columns, const Float16* scale, const int32_t* exponent, void* weight, FloatType type, const float* column_factor, cudaStream_t stream) {
   switch (type) {
-    case FloatType::kFloat32: return launch_dequantize<Symbol, float>(symbols, rows, columns, scale, exponent, weight, stream);
-    case FloatType::kBFloat16: return launch_dequantize<Symbol, BFloat16>(symbols, rows, columns, scale, exponent, weight, stream);
-    case FloatType::kFloat16: return launch_dequantize<Symbol, Float16>(symbols, rows, columns, scale, exponent, weight, stream);
+    case FloatType::kFloat32: return launch_dequantize<Symbol, float>(symbols, rows, columns, scale, exponent, weight, column_factor, stream);
+    case FloatType::kBFloat16: return launch_dequantize<Symbol, BFloat16>(symbols, rows, columns, scale, exponent, weight, column_factor, stream);
+    case FloatType::kFloat16: return launch_dequantize<Symbol, Float16>(symbols, rows, columns, scale, exponent, weight, column_factor, stream);
   }
   return cudaErrorInvalidValue;
 }
@@ -188,11 +195,11 @@ cudaError_t quantize_rows(const QuantizeJob* jobs, int count, int64_t tiles, int
 }
 
 cudaError_t dequantize(const void* symbols, SymbolType symbol_type, int64_t rows, int64_t columns, const Float16* scale, const int32_t* exponent, void* weight, FloatType type,
-                       cudaStream_t stream) {
+                       const float* column_factor, cudaStream_t stream) {
   switch (symbol_type) {
-    case SymbolType::kI8: return launch_dequantize<int8_t>(symbols, rows, columns, scale, exponent, weight, type, stream);
-    case SymbolType::kU8: return launch_dequantize<uint8_t>(symbols, rows, columns, scale, exponent, weight, type, stream);
-    case SymbolType::kI16: return launch_dequantize<int16_t>(symbols, rows, columns, scale, exponent, weight, type, stream);
+    case SymbolType::kI8: return launch_dequantize<int8_t>(symbols, rows, columns, scale, exponent, weight, type, column_factor, stream);
+    case SymbolType::kU8: return launch_dequantize<uint8_t>(symbols, rows, columns, scale, exponent, weight, type, column_factor, stream);
+    case SymbolType::kI16: return launch_dequantize<int16_t>(symbols, rows, columns, scale, exponent, weight, type, column_factor, stream);
   }
   return cudaErrorInvalidValue;
 }

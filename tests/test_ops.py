@@ -80,7 +80,7 @@ def samples() -> list[tuple[str, tuple]]:
         ("decode_streams_out", ([stream, stream], [torch.empty_like(q.symbols), torch.empty_like(q.symbols)])),
         (
             "decode_streams_dequantize_out",
-            ([stream, stream], [q.scale] * 2, [q.exponent] * 2, torch.int8, [torch.empty(q.symbols.shape), torch.empty(q.symbols.shape).bfloat16()]),
+            ([stream, stream], [q.scale] * 2, [q.exponent] * 2, torch.int8, [torch.empty(q.symbols.shape), torch.empty(q.symbols.shape).bfloat16()], [torch.rand(q.symbols.shape[-1]), torch.empty(0)]),
         ),
         ("row_scale_many", ([weight(), weight(5, 7)], 6, 4.5)),
         ("pack_scale_many", ([scales, scales[:3]],)),

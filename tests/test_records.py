@@ -373,7 +373,7 @@ def test_every_model_decodes_to_every_float(dtype, weight):
     with ContainerReader(model.dumps({"w": weight}, bits=8, select="*")) as reader:
         entry, record = reader.index.entries[0], [records.stream_tensor(stream) for stream in reader.record(0)]
     scale, exponent = records.decode_scale(entry, record)
-    decoded = records.decode_scaled(record[0], torch.int8, scale, exponent, 64, dtype)
+    decoded = weights.decode(record[0], torch.int8, scale, exponent, None, 64, dtype)
     narrow = torch.float32 if dtype == torch.float64 else dtype
     assert torch.equal(decoded, ops.dequantize(*ops.quantize(weight, 8, ops.DEFAULT_CLIP_SIGMAS), narrow).to(dtype))
 

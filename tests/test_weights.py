@@ -228,3 +228,30 @@ def test_command_line(tmp_path, capsys) -> None:
         with pytest.raises(SystemExit):
             cli.main(["compress", str(source), "-o", str(target), *wrong])
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("trellis", [0, 8])
+@pytest.mark.parametrize("wild", [False, True])
+def test_weights_are_made_while_streams_are_decoded(trellis: int, wild: bool, dtype: torch.dtype) -> None:
+    """Many rows: several chunks, bands that are not full; symbols of 8 and of 16 bits."""
+    w = normal(333, 300, seed=9)
+    if wild:
+        w[::5, ::7] *= 100
+    steps = weights.row_steps(w, 0.01 if wild else 0.3)
+    factor = weights.column_factor((8 * normal(300, seed=2)).round().to(torch.int8))
+    for factors in (None, factor):
+        symbols = weights.narrowed(ops.quantize_trellis(w, steps.step, trellis, column_step=factors).symbols if trellis else weights.round_to_steps(w, steps.step, factors))
+        assert (symbols.dtype == torch.int16) == wild
+        expected = symbols.float() * steps.step[:, None] * (1 if factors is None else factors)
+        streams = [torch_ans.streams.encode_rows(symbols, trellis, 8192)] + ([] if trellis else [ops.encode_stream(symbols, 5000)])
+        outs = ops.decode_streams_dequantize_out(
+            streams, [steps.scale] * len(streams), [steps.exponent] * len(streams), symbols.dtype, [torch.empty(333, 300, dtype=dtype) for _ in streams], [factors] * len(streams)
+        )
+        assert all(torch.equal(out, expected.to(dtype)) for out in outs)
+        assert torch.equal(ops.dequantize(symbols, steps.scale, steps.exponent, dtype, factors), expected.to(dtype))
+    for wrong in (factor[1:], factor.double(), factor.view(1, -1)):
+        with pytest.raises(errors.InvalidArgumentError):
+            ops.dequantize(symbols, steps.scale, steps.exponent, dtype, wrong)
+        with pytest.raises(errors.InvalidArgumentError):
+            ops.decode_streams_dequantize_out(streams, [steps.scale] * len(streams), [steps.exponent] * len(streams), symbols.dtype, outs, [wrong] * len(streams))

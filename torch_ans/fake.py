@@ -62,7 +62,7 @@ def _(weight, bits=6, clip_sigmas=None):
 
 
 @_register("ans::dequantize")
-def _(symbols, scale, exponent, dtype):
+def _(symbols, scale, exponent, dtype, column_factor=None):
     return symbols.new_empty(symbols.shape, dtype=dtype)
 
 
@@ -158,7 +158,7 @@ def _(streams, out):
 
 
 @_register("ans::decode_streams_dequantize_out")
-def _(streams, scale, exponent, symbol_dtype, out):
+def _(streams, scale, exponent, symbol_dtype, out, column_factor):
     return None
 
 

@@ -101,10 +101,10 @@ def quantize(weight: Tensor, bits: int = 6, clip_sigmas: float | str | None = No
         return Quantized(*torch.ops.ans.quantize(weight.detach(), bits, _sigmas(clip_sigmas)))
 
 
-def dequantize(symbols: Tensor, scale: Tensor, exponent: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """`symbols * scale * 2**exponent` in float32, rounded once to `dtype` (float32, bfloat16 or float16); shapes as in `Quantized`."""
+def dequantize(symbols: Tensor, scale: Tensor, exponent: Tensor, dtype: torch.dtype = torch.float32, column_factor: Tensor | None = None) -> Tensor:
+    """`symbols * scale * 2**exponent` in float32, times `column_factor` [C] (float32) if given, rounded once to `dtype` (float32, bfloat16 or float16); shapes as in `Quantized`."""
     with translate():
-        return torch.ops.ans.dequantize(symbols, scale.detach(), exponent, dtype)
+        return torch.ops.ans.dequantize(symbols, scale.detach(), exponent, dtype, column_factor)
 
 
 class TrellisQuantized(NamedTuple):
@@ -351,14 +351,20 @@ def decode_streams_out(streams: Sequence[Tensor], out: Sequence[Tensor]) -> Sequ
 
 
 def decode_streams_dequantize_out(
-    streams: Sequence[Tensor], scale: Sequence[Tensor], exponent: Sequence[Tensor], symbol_dtype: torch.dtype, out: Sequence[Tensor]
+    streams: Sequence[Tensor],
+    scale: Sequence[Tensor],
+    exponent: Sequence[Tensor],
+    symbol_dtype: torch.dtype,
+    out: Sequence[Tensor],
+    column_factor: Sequence[Tensor | None] = (),
 ) -> Sequence[Tensor]:
     """`dequantize` of many streams in one call, without the symbols in between: `out[i]` (contiguous; float32, bfloat16 or float16, the last dimension
-    is a row) receives the weights of `streams[i]` with the row scales `scale[i]` and the exponent `exponent[i]`; `out` is returned. After an error the
-    contents of all are undefined."""
+    is a row) receives the weights of `streams[i]` with the row scales `scale[i]` and the exponent `exponent[i]`, and `column_factor[i]` where there is one; `out` is returned.
+    After an error the contents of all are undefined."""
     with _writing(out):
         if streams or out:
-            torch.ops.ans.decode_streams_dequantize_out(streams, scale, exponent, symbol_dtype, out)
+            factors = [torch.empty(0, device=of_one.device) if factor is None else factor for factor, of_one in zip(column_factor, out)]
+            torch.ops.ans.decode_streams_dequantize_out(streams, scale, exponent, symbol_dtype, out, factors)
     return out
 
 

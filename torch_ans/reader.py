@@ -230,12 +230,12 @@ class AnsFile:
         wanted, columns = dtype or torch_dtype(entry.dtype), QuantizedMeta(*entry.meta).columns
         scale, exponent = records.decode_scale(entry, record)
         column_scale = records.decode_column_scale(entry, record)
-        predicted, dtype_of_symbols = self._symbols.is_predicted(number, record[0]), batches.SYMBOLS[entry.streams[0].symbol_type]
-        if predicted or column_scale is not None:
-            integers = self._symbols.decode(number, record[0], symbols) if predicted else streams.decode_stream(record[0], entry.numel, dtype_of_symbols)
-            weight = weights.dequantize(integers.view(-1, columns), scale.view(-1), exponent, column_scale, wanted)
+        # Symbols that others may refer to are kept; all others become weights while they are decoded.
+        alone = not entry.refers and (symbols is None or number not in self.index.users)
+        if alone and (symbols is None or number not in symbols):
+            weight = weights.decode(record[0], batches.SYMBOLS[entry.streams[0].symbol_type], scale.view(-1), exponent, column_scale, columns, wanted)
         else:
-            weight = records.decode_scaled(record[0], dtype_of_symbols, scale, exponent, columns, wanted)
+            weight = weights.dequantize(self._symbols.decode(number, record[0], symbols).view(-1, columns), scale.view(-1), exponent, column_scale, wanted)
         return weight.view(entry.shape).to(self._device)
 
     def _decode_exact(self, entry: Entry) -> Tensor:

@@ -433,22 +433,3 @@ def decode_column_scale(entry: Entry, record: Sequence[Tensor]) -> Tensor | None
     """Column scales (int8 [columns]) of a quantized entry, if it has them."""
     meta = QuantizedMeta(*entry.meta)
     return streams.decode_stream(record[1], meta.columns, torch.int8) if meta.column_scaled else None
-
-
-def decode_scaled(
-    stream: Tensor, symbol_dtype: torch.dtype, scale: Tensor, exponent: Tensor, columns: int, dtype: torch.dtype
-) -> Tensor:
-    """Weights [rows, columns] of a stream of symbols and float16 scales [rows], in any float dtype."""
-    narrow = torch.float32 if dtype == torch.float64 else dtype
-    rows, numel = scale.numel(), scale.numel() * columns
-    scale = scale.view(rows)
-    layout, directory = ops.stream_layout(stream, numel, symbol_dtype)
-    model, chunk_symbols, table_begin, table_end, payload_begin = layout.tolist()
-    if model not in (Model.RAW, Model.CONSTANT):
-        table, payload = stream[table_begin:table_end], stream[payload_begin:]
-        shape = [rows, columns]
-        weight = ops.decode_dequantize(payload, directory, table, scale, exponent, shape, chunk_symbols, symbol_dtype, narrow)
-    else:
-        symbols = streams.decode_stream(stream, numel, symbol_dtype).view(rows, columns)
-        weight = ops.dequantize(symbols, scale, exponent, narrow)
-    return weight.to(dtype)

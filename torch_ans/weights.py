@@ -114,10 +114,16 @@ class QuantizedWeight:
 
 def dequantize(symbols: Tensor, scale: Tensor, exponent: Tensor, column_scale: Tensor | None, dtype: torch.dtype) -> Tensor:
     """`ops.dequantize` with scales of columns, to any float dtype."""
-    if column_scale is None and dtype != torch.float64:
-        return ops.dequantize(symbols, scale, exponent, dtype)
-    weight = ops.dequantize(symbols, scale, exponent, torch.float32)
-    return (weight if column_scale is None else weight.mul_(column_factor(column_scale))).to(dtype)
+    narrow = torch.float32 if dtype == torch.float64 else dtype
+    return ops.dequantize(symbols, scale, exponent, narrow, None if column_scale is None else column_factor(column_scale)).to(dtype)
+
+
+def decode(stream: Tensor, symbol_dtype: torch.dtype, scale: Tensor, exponent: Tensor, column_scale: Tensor | None, columns: int, dtype: torch.dtype) -> Tensor:
+    """Weights [R, columns] of a stream that needs nothing else, on the device of the scales."""
+    narrow = torch.float32 if dtype == torch.float64 else dtype
+    out = torch.empty(scale.numel(), columns, dtype=narrow, device=scale.device)
+    ops.decode_streams_dequantize_out([stream], [scale.view(-1)], [exponent], symbol_dtype, [out], [None if column_scale is None else column_factor(column_scale)])
+    return out.to(dtype)
 
 
 class Steps(NamedTuple):

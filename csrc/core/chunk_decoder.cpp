@@ -99,7 +99,7 @@ void ChunkDecoder::prepare_scales(Slot* slot) {
     slot->scales[size_t(row - first_row)] = scale;
     largest = std::max(largest, float_bits(scale) & 0x7fffffffu);
   }
-  if (largest >= 0x7f800000u) slot->scales.clear();  // products with such a scale are not always numbers
+  if (largest >= 0x7f800000u || weights.column_factor != nullptr) slot->scales.clear();  // products with such a scale are not always numbers; columns have no look-up
 }
 
 Status ChunkDecoder::start_narrow(const ChunkJob& job) {

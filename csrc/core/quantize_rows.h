@@ -35,8 +35,12 @@ ANS_NOINLINE bool quantize_of(const T* weight, int64_t n, float scale, int32_t l
 }
 
 template <class Symbol, class T>
-ANS_NOINLINE void dequantize_of(const Symbol* symbols, int64_t n, float scale, T* weight) {
-  for (int64_t i = 0; i < n; ++i) weight[i] = from_float<T>(dequantize_symbol(int32_t(symbols[i]), scale));
+ANS_NOINLINE void dequantize_of(const Symbol* symbols, int64_t n, float scale, const float* column_factor, T* weight) {
+  if (column_factor == nullptr) {
+    for (int64_t i = 0; i < n; ++i) weight[i] = from_float<T>(dequantize_symbol(int32_t(symbols[i]), scale));
+  } else {
+    for (int64_t i = 0; i < n; ++i) weight[i] = from_float<T>(multiply(dequantize_symbol(int32_t(symbols[i]), scale), column_factor[i]));
+  }
 }
 
 inline void row_statistics(const void* row, FloatType type, int64_t columns, RowStatistics* result) {
@@ -57,19 +61,19 @@ inline bool quantize(const void* weight, FloatType type, int64_t n, float scale,
 }
 
 template <class Symbol>
-void dequantize_to(const Symbol* symbols, int64_t n, float scale, void* weight, FloatType type) {
+void dequantize_to(const Symbol* symbols, int64_t n, float scale, const float* column_factor, void* weight, FloatType type) {
   switch (type) {
-    case FloatType::kFloat32: return dequantize_of(symbols, n, scale, static_cast<float*>(weight));
-    case FloatType::kBFloat16: return dequantize_of(symbols, n, scale, static_cast<BFloat16*>(weight));
-    case FloatType::kFloat16: return dequantize_of(symbols, n, scale, static_cast<Float16*>(weight));
+    case FloatType::kFloat32: return dequantize_of(symbols, n, scale, column_factor, static_cast<float*>(weight));
+    case FloatType::kBFloat16: return dequantize_of(symbols, n, scale, column_factor, static_cast<BFloat16*>(weight));
+    case FloatType::kFloat16: return dequantize_of(symbols, n, scale, column_factor, static_cast<Float16*>(weight));
   }
 }
 
-inline void dequantize(const void* symbols, format::SymbolType symbol_type, int64_t n, float scale, void* weight, FloatType type) {
+inline void dequantize(const void* symbols, format::SymbolType symbol_type, int64_t n, float scale, const float* column_factor, void* weight, FloatType type) {
   switch (symbol_type) {
-    case format::SymbolType::kI8: return dequantize_to(static_cast<const int8_t*>(symbols), n, scale, weight, type);
-    case format::SymbolType::kU8: return dequantize_to(static_cast<const uint8_t*>(symbols), n, scale, weight, type);
-    case format::SymbolType::kI16: return dequantize_to(static_cast<const int16_t*>(symbols), n, scale, weight, type);
+    case format::SymbolType::kI8: return dequantize_to(static_cast<const int8_t*>(symbols), n, scale, column_factor, weight, type);
+    case format::SymbolType::kU8: return dequantize_to(static_cast<const uint8_t*>(symbols), n, scale, column_factor, weight, type);
+    case format::SymbolType::kI16: return dequantize_to(static_cast<const int16_t*>(symbols), n, scale, column_factor, weight, type);
   }
 }
 

@@ -17,6 +17,7 @@ struct WeightTarget {
   int64_t columns;
   FloatType type;
   uint8_t* weight;  // the matrix
+  const float* column_factor = nullptr;  // [columns]: what weights are multiplied by, before they are rounded; or null
 
   float row_scale(int64_t row) const { return unpack_scale(scale[row], exponent); }
   uint8_t* at(int64_t element) const { return weight + element * float_bytes(type); }
@@ -26,7 +27,7 @@ struct WeightTarget {
     const uint8_t* source = static_cast<const uint8_t*>(symbols);
     for (int64_t i = begin; i < end;) {
       const int64_t row = i / columns, row_end = std::min(end, (row + 1) * columns);
-      kernels->dequantize(source + (i - begin) * format::symbol_bytes(symbol_type), symbol_type, row_end - i, row_scale(row), at(i), type);
+      kernels->dequantize(source + (i - begin) * format::symbol_bytes(symbol_type), symbol_type, row_end - i, row_scale(row), column_factor == nullptr ? nullptr : column_factor + (i - row * columns), at(i), type);
       i = row_end;
     }
   }

@@ -3,6 +3,7 @@
 // Every error reads `ans::<op>: [<Name>] explanation`; torch_ans/errors.py turns the name into an exception class.
 #pragma once
 
+#include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
@@ -111,6 +112,26 @@ inline void check_row_scales(const char* op, const Tensor& matrix, const Tensor&
   ANS_CHECK_ARGUMENT(same_shape, op, "scale does not have the shape of the tensor without its last dimension");
   check_same_device(op, matrix, scale, "scale");
   check_same_device(op, matrix, exponent, "exponent");
+}
+
+// A float32 number for every column of a matrix, or nothing.
+inline void check_column_factor(const char* op, const Tensor& matrix, const Tensor& factor) {
+  ANS_CHECK_ARGUMENT(factor.scalar_type() == ScalarType::Float && factor.dim() == 1 && matrix.dim() >= 1 && factor.numel() == matrix.size(matrix.dim() - 1), op,
+                     "column_factor is not a float32 number for every column");
+  check_same_device(op, matrix, factor, "column_factor");
+}
+
+// For every matrix such numbers, contiguous, or an empty tensor; no tensors at all if no matrix has them.
+inline std::vector<Tensor> checked_column_factors(const char* op, const std::vector<Tensor>& matrices, const std::vector<Tensor>& factors) {
+  ANS_CHECK_ARGUMENT(factors.empty() || factors.size() == matrices.size(), op, factors.size(), " tensors of column factors for ", matrices.size(), " matrices");
+  std::vector<Tensor> result;
+  bool any = false;
+  for (size_t i = 0; i < factors.size(); ++i) {
+    if (factors[i].numel() > 0) check_column_factor(op, matrices[i], factors[i]);
+    any |= factors[i].numel() > 0;
+    result.push_back(torch::stable::contiguous(factors[i]));
+  }
+  return any ? result : std::vector<Tensor>{};
 }
 
 // contexts: uint8, one per symbol, below num_contexts; absent means that everything is context 0.

@@ -40,7 +40,7 @@ void fill_weights(const char* op, const PlannedStream& s, const Tensor& like, cu
   uint8_t* const p = device_pointer<uint8_t>(symbols);
   if (Model(s.model) == Model::kConstant) fill_constant(op, s, p, stream);
   else check_cuda(op, cudaMemcpyAsync(p, s.stream + 1, size_t(symbol_bytes(s)), cudaMemcpyDeviceToDevice, stream));
-  check_cuda(op, cuda::dequantize(p, SymbolType(s.symbol_type), s.rows, s.columns, s.scale, s.exponent, s.out, FloatType(s.weight_type), stream));
+  check_cuda(op, cuda::dequantize(p, SymbolType(s.symbol_type), s.rows, s.columns, s.scale, s.exponent, s.out, FloatType(s.weight_type), nullptr, stream));
 }
 
 }  // namespace

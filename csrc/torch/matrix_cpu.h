@@ -13,6 +13,7 @@
 #include "core/matrix/matrix_band.h"
 #include "core/matrix/matrix_model.h"
 #include "core/matrix/residuals.h"
+#include "core/weight_target.h"
 #include "torch/checks.h"
 #include "torch/parallel.h"
 
@@ -42,9 +43,10 @@ inline void transpose_symbols(format::SymbolType type, const uint8_t* from, int6
   else transpose(from, lines, columns, to);
 }
 
-// Decodes a stream. `which` begins the text of an error; `reference`: the symbols of the matrix that it may refer to, as they lie in memory, or null.
+// Decodes a stream. `which` begins the text of an error; `reference`: the symbols of the matrix that it may refer to, as they lie in memory, or null. With a target symbols become
+// weights, too, while they are at hand; `out` is then memory for them alone.
 void decode_matrix_stream(const char* op, const std::string& which, const uint8_t* stream, int64_t size, int64_t numel, format::SymbolType type, const core::PredictorList& given,
-                          const uint8_t* reference, uint8_t* out);
+                          const uint8_t* reference, uint8_t* out, const core::WeightTarget* target = nullptr);
 
 // Symbols in one view, line after line.
 class View {

@@ -140,7 +140,7 @@ std::vector<Tensor> stream_predictors_cpu(const Tensor& stream, int64_t numel, S
 }  // namespace
 
 void decode_matrix_stream(const char* op, const std::string& which, const uint8_t* stream, int64_t size, int64_t numel, format::SymbolType type, const core::PredictorList& given,
-                          const uint8_t* reference, uint8_t* out) {
+                          const uint8_t* reference, uint8_t* out, const core::WeightTarget* target) {
   const MatrixStream parts(op, which, stream, size, numel, type, given, reference != nullptr);
   const core::MatrixModel& model = parts.model;
   const core::LineOrder& order = parts.order;
@@ -187,12 +187,20 @@ void decode_matrix_stream(const char* op, const std::string& which, const uint8_
           for (core::MatrixBand& band : bands) free.push_back(&band);
         }
         if (const Status s = coder.decode_chunks(together.data(), int(together.size()), free.data()); s != Status::kOk) return s;
+        if (target == nullptr || model.transposed) continue;
+        for (const core::MatrixDecodeJob& job : together)
+          for (int64_t at = job.position; at < job.position + job.count; ++at) {
+            const int64_t line = lines.line_at(at);
+            target->write(lines.line(line), line * model.columns, (line + 1) * model.columns);
+          }
       }
       return Status::kOk;
     });
     if (status != Status::kOk) check_status(op, status, (which + "the payload is damaged").c_str());
   }
-  if (model.transposed) transpose_symbols(type, own.data(), model.lines, model.columns, out);
+  if (!model.transposed) return;
+  transpose_symbols(type, own.data(), model.lines, model.columns, out);
+  if (target != nullptr) target->write(out, 0, numel);
 }
 
 }  // namespace ans::ops

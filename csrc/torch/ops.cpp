@@ -11,7 +11,7 @@ STABLE_TORCH_LIBRARY(ans, m) {
   m.def("pack_scale(Tensor row_scale) -> (Tensor scale, Tensor exponent)");
   m.def("quantize_rows(Tensor weight, Tensor scale, Tensor exponent, int bits) -> Tensor");
   m.def("quantize(Tensor weight, int bits=6, float? clip_sigmas=None) -> (Tensor symbols, Tensor scale, Tensor exponent)");
-  m.def("dequantize(Tensor symbols, Tensor scale, Tensor exponent, ScalarType dtype) -> Tensor");
+  m.def("dequantize(Tensor symbols, Tensor scale, Tensor exponent, ScalarType dtype, Tensor? column_factor=None) -> Tensor");
   // Many tensors in one call: on a GPU as many launches as for one.
   m.def("row_scale_many(Tensor[] weight, int bits, float? clip_sigmas=None) -> Tensor[]");
   m.def("pack_scale_many(Tensor[] row_scale) -> (Tensor[] scale, Tensor[] exponent)");
@@ -66,7 +66,7 @@ STABLE_TORCH_LIBRARY(ans, m) {
   m.def("fit_predictors(Tensor[] symbols, int columns, int[] transposed, int most) -> Tensor[]");
   // Many tensors in one call: the chunks of all of them are decoded side by side.
   m.def("decode_streams_out(Tensor[] streams, Tensor(a!)[] out) -> ()");
-  m.def("decode_streams_dequantize_out(Tensor[] streams, Tensor[] scale, Tensor[] exponent, ScalarType symbol_dtype, Tensor(a!)[] out) -> ()");
+  m.def("decode_streams_dequantize_out(Tensor[] streams, Tensor[] scale, Tensor[] exponent, ScalarType symbol_dtype, Tensor(a!)[] out, Tensor[] column_factor) -> ()");
   // The same in two steps: a plan, and its run, which can be captured in a CUDA graph and says in `status` what went wrong. Without scales: symbols.
   m.def("plan_decode(Tensor[] streams, Tensor[] scale, Tensor[] exponent, ScalarType symbol_dtype, Tensor[] out) -> (Tensor plan, Tensor device_plan)");
   m.def("run_decode(Tensor plan, Tensor device_plan, Tensor[] streams, Tensor[] scale, Tensor[] exponent, Tensor(a!)[] out) -> Tensor status");

@@ -144,13 +144,18 @@ std::tuple<std::vector<Tensor>, std::vector<Tensor>, std::vector<Tensor>> quanti
   return {symbols, scales, exponents};
 }
 
-Tensor dequantize_cpu(const Tensor& symbols, const Tensor& scale, const Tensor& exponent, ScalarType dtype) {
+Tensor dequantize_cpu(const Tensor& symbols, const Tensor& scale, const Tensor& exponent, ScalarType dtype, std::optional<Tensor> column_factor) {
   constexpr const char* kOp = "dequantize";
   const RowShape shape = row_shape(kOp, symbols);
   const core::FloatType type = float_type(kOp, dtype);
   const format::SymbolType source_type = symbol_type(kOp, symbols.scalar_type());
   check_row_scales(kOp, symbols, scale, exponent);
   const Tensor rows = torch::stable::contiguous(symbols), scales = torch::stable::contiguous(scale);
+  std::optional<Tensor> factor;
+  if (column_factor.has_value()) {
+    check_column_factor(kOp, symbols, *column_factor);
+    factor.emplace(torch::stable::contiguous(*column_factor));
+  }
   Tensor weight = host_result(symbols, symbols.sizes(), dtype);
   const uint8_t* source = static_cast<const uint8_t*>(rows.const_data_ptr());
   if (rows.numel() == 0) return weight;
@@ -160,7 +165,8 @@ Tensor dequantize_cpu(const Tensor& symbols, const Tensor& scale, const Tensor& 
                                   *exponent.const_data_ptr<int32_t>(),
                                   shape.columns,
                                   type,
-                                  static_cast<uint8_t*>(weight.mutable_data_ptr())};
+                                  static_cast<uint8_t*>(weight.mutable_data_ptr()),
+                                  factor.has_value() ? factor->const_data_ptr<float>() : nullptr};
   const core::Status status = parallel_ranges(shape.rows, row_grain(shape.columns), [&](int64_t begin, int64_t end) {
     target.write(source + begin * shape.columns * format::symbol_bytes(source_type), begin * shape.columns, end * shape.columns);
     return core::Status::kOk;

@@ -169,18 +169,22 @@ std::tuple<std::vector<Tensor>, std::vector<Tensor>, std::vector<Tensor>> quanti
   return quantize_all("quantize_many", weights, bits, clip_sigmas);
 }
 
-Tensor dequantize_cuda(const Tensor& symbols, const Tensor& scale, const Tensor& exponent, ScalarType dtype) {
+Tensor dequantize_cuda(const Tensor& symbols, const Tensor& scale, const Tensor& exponent, ScalarType dtype, std::optional<Tensor> column_factor) {
   constexpr const char* kOp = "dequantize";
   const RowShape shape = row_shape(kOp, symbols);
   const core::FloatType type = float_type(kOp, dtype);
   const format::SymbolType source_type = symbol_type(kOp, symbols.scalar_type());
   check_row_scales(kOp, symbols, scale, exponent);
+  if (column_factor.has_value()) check_column_factor(kOp, symbols, *column_factor);
 
   const OnDevice here(symbols);
   const Tensor rows = torch::stable::contiguous(symbols), row_scales = torch::stable::contiguous(scale);
+  std::optional<Tensor> factor;
+  if (column_factor.has_value()) factor.emplace(torch::stable::contiguous(*column_factor));
   Tensor weight = torch::stable::new_empty(symbols, symbols.sizes(), dtype);
   check_cuda(kOp, cuda::dequantize(rows.const_data_ptr(), source_type, shape.rows, shape.columns, static_cast<const core::Float16*>(row_scales.const_data_ptr()),
-                                   exponent.const_data_ptr<int32_t>(), weight.mutable_data_ptr(), type, here.stream));
+                                   exponent.const_data_ptr<int32_t>(), weight.mutable_data_ptr(), type,
+                                   factor.has_value() ? factor->const_data_ptr<float>() : nullptr, here.stream));
   return weight;
 }
 

@@ -103,11 +103,10 @@ void copy_weights(const StreamInput& stream, const core::WeightTarget& target) {
 void decode_matrix(const char* op, const StreamInput& stream, const core::WeightTarget* target, uint8_t* out) {
   core::ByteBuffer symbols;
   if (target != nullptr) {
-    symbols.reserve(stream.numel);
+    symbols.reserve(stream.numel * format::symbol_bytes(stream.type));
     out = symbols.data();
   }
-  decode_matrix_stream(op, stream.which, stream.data(), stream.bytes.numel(), stream.numel, stream.type, {}, nullptr, out);
-  if (target != nullptr) target->write(out, 0, stream.numel);
+  decode_matrix_stream(op, stream.which, stream.data(), stream.bytes.numel(), stream.numel, stream.type, {}, nullptr, out, target);
 }
 
 // Decodes many streams at once, to the symbols at outs[i] or, if there are destinations, to weights.
@@ -177,7 +176,7 @@ void decode_stream_out_cpu(const Tensor& stream, Tensor out) { decode_streams_in
 void decode_streams_out_cpu(std::vector<Tensor> streams, std::vector<Tensor> outs) { decode_streams_into("decode_streams_out", streams, outs); }
 
 void decode_streams_to_weights(const char* kOp, const std::vector<Tensor>& streams, const std::vector<Tensor>& scales, const std::vector<Tensor>& exponents, SymbolType type,
-                               const std::vector<Tensor>& outs) {
+                               const std::vector<Tensor>& outs, const std::vector<Tensor>& column_factors = {}) {
   ANS_CHECK_ARGUMENT(streams.size() == outs.size() && streams.size() == scales.size() && streams.size() == exponents.size(), kOp, streams.size(), " streams, ",
                      scales.size(), " scales, ", exponents.size(), " exponents and ", outs.size(), " tensors for the weights");
   std::vector<StreamInput> inputs;
@@ -187,12 +186,16 @@ void decode_streams_to_weights(const char* kOp, const std::vector<Tensor>& strea
     inputs.emplace_back(kOp, name_stream(i, streams.size()), streams[i], outs[i].numel(), type);
     destinations.emplace_back(kOp, outs[i], scales[i], exponents[i], type);
   }
+  const std::vector<Tensor> factors = checked_column_factors(kOp, outs, column_factors);
+  for (size_t i = 0; i < factors.size(); ++i)
+    if (factors[i].numel() > 0) destinations[i].target.column_factor = factors[i].const_data_ptr<float>();
   decode_all(kOp, inputs, {}, destinations);
 }
 
-void decode_streams_dequantize_out_cpu(std::vector<Tensor> streams, std::vector<Tensor> scales, std::vector<Tensor> exponents, ScalarType symbol_dtype, std::vector<Tensor> outs) {
+void decode_streams_dequantize_out_cpu(std::vector<Tensor> streams, std::vector<Tensor> scales, std::vector<Tensor> exponents, ScalarType symbol_dtype, std::vector<Tensor> outs,
+                                       std::vector<Tensor> column_factors) {
   constexpr const char* kOp = "decode_streams_dequantize_out";
-  decode_streams_to_weights(kOp, streams, scales, exponents, symbol_type(kOp, symbol_dtype), outs);
+  decode_streams_to_weights(kOp, streams, scales, exponents, symbol_type(kOp, symbol_dtype), outs, column_factors);
 }
 
 // ---- a plan and its run: on the CPU there is nothing to prepare, and a run is complete when it returns ----

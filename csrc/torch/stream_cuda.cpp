@@ -155,14 +155,14 @@ void decode_all(const char* op, const std::vector<DeviceStream>& streams, const 
   for (size_t i = 0; i < streams.size(); ++i) {
     const DeviceStream& s = streams[i];
     if (!is_matrix(s)) continue;
-    if (!weights.empty()) symbols.push_back(device_bytes(like, s.numel));
+    if (!weights.empty()) symbols.push_back(device_bytes(like, s.numel * format::symbol_bytes(s.type)));
     matrices.push_back({s.which, s.bytes, s.numel, s.type, weights.empty() ? outs[i] : device_pointer<uint8_t>(symbols.back()), {}});
     numbers.push_back(i);
   }
   if (!matrices.empty()) decode_matrices(op, matrices, like, stream);
   for (size_t k = 0; k < symbols.size(); ++k) {
     const DeviceWeights& w = weights[numbers[k]];
-    check_cuda(op, cuda::dequantize(matrices[k].out, matrices[k].type, w.rows, w.to.columns, w.to.scale, w.to.exponent, w.to.weight, w.type, stream));
+    check_cuda(op, cuda::dequantize(matrices[k].out, matrices[k].type, w.rows, w.to.columns, w.to.scale, w.to.exponent, w.to.weight, w.type, nullptr, stream));
   }
   statuses.wait_and_check(op, stream, "the payload is damaged", "stream");
 }
@@ -275,14 +275,31 @@ void decode_streams_into(const char* op, const std::vector<Tensor>& sources, con
 void decode_stream_out_cuda(const Tensor& stream, Tensor out) { decode_streams_into("decode_stream_out", {stream}, {out}); }
 void decode_streams_out_cuda(std::vector<Tensor> streams, std::vector<Tensor> outs) { decode_streams_into("decode_streams_out", streams, outs); }
 
-void decode_streams_dequantize_out_cuda(std::vector<Tensor> sources, std::vector<Tensor> scales, std::vector<Tensor> exponents, ScalarType symbol_dtype, std::vector<Tensor> outs) {
+void decode_streams_dequantize_out_cuda(std::vector<Tensor> sources, std::vector<Tensor> scales, std::vector<Tensor> exponents, ScalarType symbol_dtype, std::vector<Tensor> outs,
+                                        std::vector<Tensor> column_factors) {
   constexpr const char* kOp = "decode_streams_dequantize_out";
   std::vector<int64_t> numels;
   std::vector<SymbolType> types;
   std::vector<Tensor> kept;
   const std::vector<DeviceWeights> weights = weight_addresses(kOp, sources, scales, exponents, symbol_type(kOp, symbol_dtype), outs, &numels, &types, &kept);
   const OnDevice here(outs[0]);
-  decode_all(kOp, open_streams(kOp, sources, numels, types, outs[0], here.stream), {}, weights, outs[0], here.stream);
+  const std::vector<Tensor> factors = checked_column_factors(kOp, outs, column_factors);
+  const std::vector<DeviceStream> streams = open_streams(kOp, sources, numels, types, outs[0], here.stream);
+  if (factors.empty()) return decode_all(kOp, streams, {}, weights, outs[0], here.stream);
+  std::vector<Tensor> symbols;
+  std::vector<uint8_t*> addresses;
+  for (const DeviceStream& s : streams) {
+    symbols.push_back(device_bytes(outs[0], s.numel * format::symbol_bytes(s.type)));
+    addresses.push_back(device_pointer<uint8_t>(symbols.back()));
+  }
+  decode_all(kOp, streams, addresses, {}, outs[0], here.stream);
+  for (size_t i = 0; i < streams.size(); ++i) {
+    const DeviceWeights& w = weights[i];
+    if (streams[i].numel == 0) continue;
+    check_cuda(kOp, cuda::dequantize(addresses[i], streams[i].type, w.rows, w.to.columns, w.to.scale, w.to.exponent, w.to.weight, w.type,
+                                     factors[i].numel() == 0 ? nullptr : factors[i].const_data_ptr<float>(), here.stream));
+  }
+  check_cuda(kOp, cudaStreamSynchronize(here.stream));  // symbols and factors are needed until then
 }
 
 // ---- a plan made once ----

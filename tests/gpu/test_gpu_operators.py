@@ -194,7 +194,7 @@ def test_decoding_to_weights(gpu, dtype: torch.dtype) -> None:
     expected = [C.dequantize(*parts, dtype) for parts in zip(symbols, scales, exponents)]
     for where in (gpu.to(streams), streams):
         out = gpu.to([torch.full(w.shape, 99, dtype=dtype) for w in weights])
-        gpu.ops.decode_streams_dequantize_out(where, gpu.to(scales), gpu.to(exponents), torch.int8, out)
+        gpu.ops.decode_streams_dequantize_out(where, gpu.to(scales), gpu.to(exponents), torch.int8, out, [])
         same(out, expected)
     s, scale, exponent = symbols[0], scales[0], exponents[0]
     table = C.build_table(C.histogram(s)[0], s.dtype)
@@ -223,3 +223,20 @@ def test_a_plan_is_run_again_and_again(gpu) -> None:
     plan = gpu.ops.plan_decode(streams, scales, exponents, torch.int8, out)
     gpu.ops.check_decoded(gpu.ops.run_decode(*plan, streams, scales, exponents, out))
     same(out, [C.dequantize(*parts, torch.bfloat16) for parts in zip(*quantized)])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_columns_may_have_factors(gpu, dtype: torch.dtype) -> None:
+    g = torch.Generator().manual_seed(3)
+    scale, exponent, factor = torch.rand(40, generator=g).half(), torch.tensor(-3, dtype=torch.int32), torch.rand(90, generator=g)
+    for symbols in (torch.randint(-9, 9, (40, 90), generator=g, dtype=torch.int8), torch.randint(-900, 900, (40, 90), generator=g, dtype=torch.int16)):
+        expected = C.dequantize(symbols, scale, exponent, dtype, factor)
+        there = gpu.to([symbols, scale, exponent, factor])
+        same(gpu.ops.dequantize(*there[:3], dtype, there[3]), expected)
+        header = ops.fit_matrix(symbols, 90).header
+        streams = [C.encode_stream(symbols, 1000), C.encode_matrix(symbols, header, [])]
+        for factors, wanted in (([there[3], there[3].new_empty(0)], [expected, C.dequantize(symbols, scale, exponent, dtype)]), ([], [C.dequantize(symbols, scale, exponent, dtype)] * 2)):
+            outs = [gpu.to(torch.empty(40, 90, dtype=dtype)) for _ in streams]
+            gpu.ops.decode_streams_dequantize_out(gpu.to(streams), [there[1]] * 2, [there[2]] * 2, symbols.dtype, outs, factors)
+            for out, w in zip(outs, wanted):
+                same(out, w)
