@@ -6,10 +6,11 @@
     scripts/eval_quantizers.py --network gpt --train-seconds 300 ...        a GPT of bytes that is trained first: KL divergence and bits per byte
     scripts/eval_quantizers.py --network muon --model FILE.safetensors ...  a GPT from a file: KL divergence on text of its own
 
-Quantizers: uniform, trellis4, trellis8, trellis32 (torch_ans.quantize_weight); nncodec (the ISO standard's, from PyPI, dependent quantization; --model only); with --network also gptq-nearest (GPTQ with
+Quantizers: uniform, trellis4, trellis8, trellis32 (torch_ans.quantize_weight: steps in proportion to each row's deviation), uniform-flat, trellis8-flat ... (one step for all), nncodec (the ISO
+standard's, from PyPI, dependent quantization: one step for all, too); with --network also gptq-nearest (GPTQ with
 rounding and row scales, as it is usually done), gptq-uniform, gptq-trellis4 ... (row scales), and the same with +columns (scales of columns where they help).
 Every file is written, decoded back and compared. OUT is a list of rows {"quantizer", "target_bits", "bytes" (of the quantized tensors, with all that belongs to them), "weights",
-"mse" (relative to the variance of rows), "seconds"}, and of models "error". Then bits saved at equal error against the first quantizer are printed.
+"mse" (relative to the variance of rows), "mse_flat" (relative to that of all), "seconds"}, and of models "error". Then bits saved at equal error against the first quantizer are printed.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     if args.json is not None:
         args.json.write_text(json.dumps(rows, indent=1) + "\n")
-    for measure in ("mse", "error"):
+    for measure in ("mse", "mse_flat", "error"):
         if measure in rows[0]:
             show_savings(rows, measure)
     if args.plot is not None:
@@ -106,7 +107,7 @@ class Subject:
 
         if args.network == "muon":
             model = gpt.from_file(args.model)
-            calibration, held = gpt.sampled(model, 96, 256, 1), gpt.sampled(model, 48, 256, 2)
+            calibration, held = gpt.sampled(model, 96, 128, 1), gpt.sampled(model, 64, 128, 2)
         else:
             model, calibration, held = gpt.trained(args.train_seconds, lambda text: print(text, file=sys.stderr, flush=True))
         self.hessians = gptq.collect_hessians(model, list(calibration.split(16)))
@@ -130,7 +131,7 @@ class Subject:
         else:
             size, decoded, told = self._ours(quantizer, bits)
         count = sum(w.numel() for w in self.weights.values())
-        row = {"quantizer": quantizer, "target_bits": bits, "bytes": size, "weights": count, "mse": self._mse(decoded), **told}
+        row = {"quantizer": quantizer, "target_bits": bits, "bytes": size, "weights": count, "mse": self._mse(decoded), "mse_flat": self._mse_flat(decoded), **told}
         if self.error_of is not None:
             row |= self.error_of(decoded)
         rest = "  ".join(f"{row[name]:.6f}" for name in ("error", "bits_per_token") if name in row)
@@ -139,7 +140,10 @@ class Subject:
 
     def _ours(self, quantizer: str, bits: float) -> tuple[int, dict[str, Tensor], dict[str, float]]:
         begin = time.perf_counter()
-        quantized = {name: self._quantized(quantizer, name, bits) for name in self.weights}
+        if quantizer.endswith("-flat"):
+            quantized = self._flat(quantizer.removesuffix("-flat"), bits)
+        else:
+            quantized = {name: self._quantized(quantizer, name, bits) for name in self.weights}
         seconds = time.perf_counter() - begin
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.ans"
@@ -162,6 +166,35 @@ class Subject:
         if base not in QUANTIZERS:
             raise torch_ans.InvalidArgumentError(f"there is no quantizer {quantizer!r}")
         return gptq.quantize_weight(self.weights[name], self.hessians[name], base, bits_per_weight=bits, **options)
+
+    def _flat(self, base: str, bits: float) -> dict[str, QuantizedWeight]:
+        """All weights in multiples of one step."""
+        if base not in QUANTIZERS:
+            raise torch_ans.InvalidArgumentError(f"there is no quantizer {base + '-flat'!r}")
+        states, found, exponent = QUANTIZERS[base], {}, torch.tensor(-8, dtype=torch.int32)
+
+        def rate(step: float) -> float:
+            total = 0.0
+            for name, w in self.weights.items():
+                scale = torch.full((w.shape[0],), step * 256).half()
+                steps = torch.ldexp(scale.float(), exponent)
+                if states:
+                    q = torch_ans.ops.quantize_trellis(w.float(), steps, states)
+                    symbols, coded = q.symbols, q.bits
+                else:
+                    symbols = weights.round_to_steps(w.float(), steps)
+                    coded = weights.entropy_bits(symbols)
+                total += coded
+                found[name] = QuantizedWeight(weights.narrowed(symbols), scale, int(exponent), None, states, tuple(w.shape), w.dtype)
+            return total / sum(w.numel() for w in self.weights.values())
+
+        deviation = math.sqrt(sum(float(w.double().square().sum()) for w in self.weights.values()) / sum(w.numel() for w in self.weights.values()))
+        weights.solve_step(rate, bits, (4.13 if states == 0 else 2.35) * deviation * 2.0**-bits)
+        return found
+
+    def _mse_flat(self, decoded: Mapping[str, Tensor]) -> float:
+        squares = sum(float((w.double() - decoded[name].double()).square().sum()) for name, w in self.weights.items())
+        return squares / sum(float(w.double().square().sum()) for w in self.weights.values())
 
     def _mse(self, decoded: Mapping[str, Tensor]) -> float:
         total = 0.0

@@ -23,6 +23,14 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert names["restored"]["layer.weight"].dtype == torch.float32
 
 
+def test_the_example_of_the_quantizers_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [code] = re.findall(r"```python\n(.*?)```", (README.parent / "docs" / "quantizers.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(compile(code, "docs/quantizers.md", "exec"), names)
+    assert set(names["quantized"]) == {"0.weight", "2.weight"} and len(names["better"]) > 1000
+
+
 def test_files_that_it_names_exist() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README.read_text()):
         assert (README.parent / target).exists(), target

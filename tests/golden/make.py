@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from torch_ans import streams
+from torch_ans import ops, streams
 
 FOLDER = Path(__file__).resolve().parent
 DTYPES = {"i8": torch.int8, "u8": torch.uint8, "i16": torch.int16}
@@ -53,6 +53,27 @@ CASES: dict[str, tuple[str, int, list[int]]] = {  # symbol type, chunk_symbols, 
 }
 
 
+def path(numbers: list[int], columns: int, states: int) -> list[int]:
+    """Rows of a trellis whose k are these."""
+    odd, parity = {4: (2, 1), 8: (5, 2), 32: (18, 4)}[states]
+    out = []
+    for i, k in enumerate(numbers):
+        state = 0 if i % columns == 0 else state
+        out.append(2 * k + state % 2)
+        state = state // 2 ^ odd * (state % 2) ^ parity * (k % 2)
+    return out
+
+
+# Matrix streams are fitted in floating point: another machine may find another header, so these are only read. Symbol type, columns, symbols, options of the fit.
+MATRICES: dict[str, tuple[str, int, list[int], dict]] = {
+    "matrix": ("i8", 40, bell(8000, 3, 20), {}),
+    "matrix_i16": ("i16", 40, with_outliers(bell(8000, 5, 21), -3000, 3000, 500), {"levels": 2}),
+    "trellis4": ("i8", 64, path(bell(6400, 1, 22), 64, 4), {"trellis": 4, "means": False, "adaptations": 0}),
+    "trellis8": ("i8", 64, path(bell(12_800, 1, 23), 64, 8), {"trellis": 8, "means": False, "adaptations": 0, "chunk_symbols": 4096}),
+    "trellis32_i16": ("i16", 50, path(with_outliers(bell(10_000, 2, 24), -900, 900, 333), 50, 32), {"trellis": 32}),
+}
+
+
 def symbol_bytes(symbols: torch.Tensor) -> bytes:
     return symbols.numpy().astype(symbols.numpy().dtype.newbyteorder("<")).tobytes()
 
@@ -68,6 +89,11 @@ def main() -> None:
             "chunk_symbols": chunk_symbols,
             "sha256": hashlib.sha256(symbol_bytes(symbols)).hexdigest(),
         }
+    for name, (symbol_type, columns, values, options) in MATRICES.items():
+        symbols = torch.tensor(values, dtype=DTYPES[symbol_type])
+        stream = ops.encode_matrix(symbols, ops.fit_matrix(symbols, columns, **options).header)
+        (FOLDER / f"{name}.stream").write_bytes(bytes(stream.tolist()))
+        index[name] = {"symbol_type": symbol_type, "numel": len(values), "sha256": hashlib.sha256(symbol_bytes(symbols)).hexdigest()}
     (FOLDER / "index.json").write_text(json.dumps(index, indent=1) + "\n")
 
 

@@ -72,7 +72,8 @@ class Fit {
   }
 
   FitResult run() {
-    choose_parts();
+    if (options_.by_size) deal_by_size();
+    else choose_parts();
     choose_references();
     (void)make_line_order(model_, &order_);  // no cycles: a forest
     fit_means();
@@ -105,6 +106,30 @@ class Fit {
     for (Residuals& r : residuals_)
       if (options_.means) take_means(parallel_, &r);
     for (int32_t& k : part_) k = number[size_t(k)];
+    if (model_.parts.size() > 1) model_.part = part_;
+  }
+
+  // A part for every half octave in which there are lines.
+  void deal_by_size() {
+    std::vector<int32_t> size(size_t(set_.lines), 0);
+    parallel_(set_.lines, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        int64_t squares = 0;
+        for (int64_t j = 0; j < set_.columns; ++j) squares += int64_t(set_.value(i * set_.columns + j)) * set_.value(i * set_.columns + j);
+        size[size_t(i)] = int32_t(std::lround(std::log2(double(squares) / double(set_.columns) + 0.01)));
+      }
+    });
+    const int32_t largest = *std::max_element(size.begin(), size.end());
+    std::vector<int32_t> number(size_t(kMaxParts), -1);  // by how much smaller
+    auto place = [&](int32_t s) -> int32_t& { return number[size_t(std::min(kMaxParts - 1, largest - s))]; };
+    for (int32_t s : size) place(s) = 0;
+    model_.parts.clear();
+    for (int32_t& n : number) {
+      if (n < 0) continue;
+      n = int32_t(model_.parts.size());
+      model_.parts.push_back({nullptr, std::vector<int32_t>(size_t(set_.columns), 0), {}});
+    }
+    for (int32_t s : size) part_.push_back(place(s));
     if (model_.parts.size() > 1) model_.part = part_;
   }
 
@@ -359,6 +384,15 @@ class Fit {
 
 }  // namespace
 
-FitResult fit_matrix(const MatrixCoder& coder, const Parallel& parallel, const FitInput& input, const FitOptions& options) { return Fit(coder, parallel, input, options).run(); }
+FitResult fit_matrix(const MatrixCoder& coder, const Parallel& parallel, const FitInput& input, const FitOptions& options) {
+  FitResult plain = Fit(coder, parallel, input, options).run();
+  // What stands for averages that would tell lines apart.
+  if (options.adaptations > 0 || !input.predictors.empty() || options.nearest || input.given != nullptr || options.means) return plain;
+  FitOptions other = options;
+  other.by_size = true;
+  FitResult dealt = Fit(coder, parallel, input, other).run();
+  auto bits = [](const FitResult& fit) { return fit.symbol_bits + fit.chunk_bits + 8 * write_matrix_model(fit.model).size(); };
+  return bits(dealt) < bits(plain) ? std::move(dealt) : std::move(plain);
+}
 
 }  // namespace ans::core

@@ -25,6 +25,7 @@ struct FitOptions {
   bool means = true;
   bool nearest = false;          // look for reference lines
   int depth = 4;                 // levels of them
+  bool by_size = false;          // without predictors: lines of like size are a part, and have scales of their own
   int adaptations = 100;         // so many ways to follow scales are tried; 0: they are not followed
   int64_t sample_symbols = 1 << 20;  // on which choices are made, about
 };
