@@ -172,6 +172,10 @@ void decode_matrix_stream(const char* op, const std::string& which, const uint8_
       constexpr int kMost = core::kSteadyStreams;
       std::vector<core::MatrixBand> bands;
       std::vector<core::MatrixBand*> free;
+      // Lines of which only the weights are wanted: some at a time, in the order in which they come.
+      core::ByteBuffer few;
+      core::MatrixLines few_lines{};
+      const bool only_weights = target != nullptr && !model.transposed && !steady.none();
       for (int64_t c = first + from; c < first + to;) {
         std::vector<core::MatrixDecodeJob> together;  // of one part
         const int part = order.chunk_part[size_t(c)];
@@ -186,12 +190,19 @@ void decode_matrix_stream(const char* op, const std::string& which, const uint8_
           for (size_t i = 0; i < together.size(); ++i) bands.emplace_back(tables, type);
           for (core::MatrixBand& band : bands) free.push_back(&band);
         }
+        if (only_weights) {
+          few_lines.columns = model.columns;
+          few_lines.type = type;
+          few.reserve((together.back().position + together.back().count - together[0].position) * few_lines.line_bytes());
+          few_lines.symbols = few.data();
+          for (core::MatrixDecodeJob& job : together) job.lines = &few_lines, job.position -= order.chunk_begin[size_t(c) - together.size()];
+        }
         if (const Status s = coder.decode_chunks(together.data(), int(together.size()), free.data()); s != Status::kOk) return s;
         if (target == nullptr || model.transposed) continue;
-        for (const core::MatrixDecodeJob& job : together)
-          for (int64_t at = job.position; at < job.position + job.count; ++at) {
-            const int64_t line = lines.line_at(at);
-            target->write(lines.line(line), line * model.columns, (line + 1) * model.columns);
+        for (size_t i = 0; i < together.size(); ++i)
+          for (int64_t k = 0; k < together[i].count; ++k) {
+            const int64_t line = lines.line_at(order.chunk_begin[size_t(c) - together.size() + i] + k);
+            target->write(only_weights ? few_lines.line(together[i].position + k) : lines.line(line), line * model.columns, (line + 1) * model.columns);
           }
       }
       return Status::kOk;
