@@ -46,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--bits", default="2.9,3.3,3.7", help="per weight, order-0 coded")
     parser.add_argument("--level", default="fast", choices=torch_ans.prediction.LEVELS)
     parser.add_argument("--least-weights", type=int, default=LEAST_WEIGHTS, help=f"matrices of fewer stay floats ({LEAST_WEIGHTS})")
+    parser.add_argument("--linear-only", action="store_true", help="of --network: embeddings, which have no Hessian, stay floats")
     parser.add_argument("--train-seconds", type=float, default=300, help="of --network gpt")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path, help="a .png or .svg of error against bits (needs matplotlib)")
@@ -83,6 +84,8 @@ class Subject:
         else:
             state = self._gpt(args)
         self.weights = {name: tensor.detach() for name, tensor in state.items() if tensor.is_floating_point() and tensor.dim() == 2 and tensor.numel() >= args.least_weights}
+        if args.linear_only:
+            self.weights = {name: w for name, w in self.weights.items() if name in self.hessians}
         self.hessians = {name: h for name, h in self.hessians.items() if name in self.weights}
         head = f"{sum(w.numel() for w in self.weights.values()):,} weights in {len(self.weights)} matrices, level {self.level}"
         print(f"{head}\n{'quantizer':<22}{'target':>7}{'bits/w':>9}{'bytes':>12}{'mse':>11}{'seconds':>9}  error", flush=True)
