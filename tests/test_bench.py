@@ -124,3 +124,19 @@ def test_the_levels_of_a_model_are_measured(tmp_path: Path, capsys: pytest.Captu
     assert [row["coder"] for row in rows] == ["fast", "default", "best"]
     assert rows[2]["file_bytes"] <= rows[1]["file_bytes"] < rows[0]["file_bytes"]
     assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_quantizers_are_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    torch_save = importlib.import_module("safetensors.torch").save_file
+    torch_save({"a": torch.randn(128, 300, generator=generator), "b": torch.randn(300, 128, generator=generator), "bias": torch.randn(300)}, tmp_path / "m.safetensors")
+    main = importlib.import_module("eval_quantizers").main
+    arguments = ["--model", str(tmp_path / "m.safetensors"), "--quantizers", "uniform,trellis8,trellis8-flat", "--bits", "2.9,3.3,3.7", "--json", str(tmp_path / "out.json")]
+    assert main(arguments) == 0
+    rows = json.loads((tmp_path / "out.json").read_text())
+    assert [(row["quantizer"], row["target_bits"]) for row in rows[:4]] == [("uniform", 2.9), ("uniform", 3.3), ("uniform", 3.7), ("trellis8", 2.9)]
+    assert all({"quantizer", "target_bits", "bytes", "weights", "mse", "seconds"} <= set(row) and row["weights"] == 2 * 128 * 300 for row in rows)
+    assert all(abs(8 * row["bytes"] / row["weights"] - row["target_bits"]) < 0.3 for row in rows)
+    assert rows[4]["mse"] < 0.85 * rows[1]["mse"]
+    assert "bits saved by trellis8 against uniform at equal mse: +0." in capsys.readouterr().out
+    assert main([*arguments[:2], "--quantizers", "nonsense"]) == 1
