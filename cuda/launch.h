@@ -205,7 +205,7 @@ cudaError_t quantize_trellis(const TrellisLaunch& launch, int states, FloatType 
 
 // As TrellisLaunch, with feedback (core/trellis/feedback_search.h).
 struct FeedbackLaunch {
-  TrellisLaunch rows;       // `scratch`: core::feedback_scratch_bytes() for every warp; `error` is not used
+  TrellisLaunch rows;       // `scratch`: core::FeedbackScratch::bytes() for every warp; `error` is not used
   const float* feedback;    // [columns][stride]
   int64_t stride;
   const float* weight;      // [columns]

@@ -180,7 +180,7 @@ class Subject:
             total = 0.0
             for name, w in self.weights.items():
                 scale = torch.full((w.shape[0],), step * 256).half()
-                steps = torch.ldexp(scale.float(), exponent)
+                steps = weights.step_of(scale, exponent)
                 if states:
                     q = torch_ans.ops.quantize_trellis(w.float(), steps, states)
                     symbols, coded = q.symbols, q.bits
@@ -192,7 +192,7 @@ class Subject:
             return total / sum(w.numel() for w in self.weights.values())
 
         deviation = math.sqrt(sum(float(w.double().square().sum()) for w in self.weights.values()) / sum(w.numel() for w in self.weights.values()))
-        weights.solve_step(rate, bits, (4.13 if states == 0 else 2.35) * deviation * 2.0**-bits)
+        weights.solve_step(rate, bits, weights.first_step(states, bits) * deviation)
         return found
 
     def _mse_flat(self, decoded: Mapping[str, Tensor]) -> float:

@@ -233,7 +233,7 @@ def quantize_weight(
     rows = weight.detach().float()
     factor = inverse_factor(hessian.to(rows.device), damping)
     states = QUANTIZERS[quantizer]
-    start = float(step_sigmas) if bits_per_weight is None else (4.13 if states == 0 else 2.35) * 2.0**-bits_per_weight
+    start = float(step_sigmas) if bits_per_weight is None else weights.first_step(states, bits_per_weight)
     choices = [True, False] if scale_columns is None else [scale_columns]
     searches = [_Search(rows, factor, column_scales(factor) if scaled else None, states, rounds) for scaled in choices]
     stride = max(1, rows.numel() // _SAMPLE)
@@ -346,7 +346,7 @@ def quantize_model(
         return own
     every: list[Any] = [None] * world
     # Objects are pickled between the ranks of one job; files never are.
-    dist.all_gather_object(every, error if error is not None else {name: _to_cpu(q) for name, q in own.items()}, group=group)
+    dist.all_gather_object(every, error if error is not None else {name: _to_device(q, torch.device("cpu")) for name, q in own.items()}, group=group)
     for found in every:
         if isinstance(found, Exception):
             raise found
@@ -367,7 +367,3 @@ def divide(costs: Sequence[int], world_size: int) -> list[int]:
 def _to_device(q: QuantizedWeight, device: torch.device) -> QuantizedWeight:
     column_scale = None if q.column_scale is None else q.column_scale.to(device)
     return QuantizedWeight(q.symbols.to(device), q.scale.to(device), q.exponent, column_scale, q.trellis, q.shape, q.dtype)
-
-
-def _to_cpu(q: QuantizedWeight) -> QuantizedWeight:
-    return _to_device(q, torch.device("cpu"))

@@ -273,12 +273,11 @@ _CUT_ABOVE = 4
 
 def cost(spec: EntrySpec) -> int:
     """About how many nanoseconds a tensor takes: all its forms are counted, one is encoded (here, the dearest)."""
+    if spec.on_grid:
+        return _GRID_COST * spec.components
     counting, encoding = 0, 0
     for form in spec.forms:
         planes = DTYPES[DTYPE_NUMBERS[spec.dtype]].item_bytes if form.kind == Kind.PLANES else 1
-        if spec.on_grid:
-            encoding = max(encoding, _GRID_COST * spec.components)
-            continue
         per_component = {Kind.PLANES: _PLANE_COST * planes, Kind.QUANTIZED: _QUANTIZE_COST}.get(form.kind, _SYMBOL_COST)
         counting += planes * (_FIXED_COST + _COUNT_COST * spec.components)
         encoding = max(encoding, per_component * spec.components)

@@ -126,6 +126,16 @@ def decode(stream: Tensor, symbol_dtype: torch.dtype, scale: Tensor, exponent: T
     return out.to(dtype)
 
 
+def step_of(scale: Tensor, exponent: Tensor) -> Tensor:
+    """float32 [R]: steps of rows, of float16 scales and their common exponent."""
+    return torch.ldexp(scale.float(), exponent)
+
+
+def in_steps(rows: Tensor, steps: Tensor) -> Tensor:
+    """float32 [R, C]: weights over their steps (broadcast); 0 where a step is 0."""
+    return torch.where(steps > 0, rows.float() / steps, 0)
+
+
 class Steps(NamedTuple):
     """Steps of rows as they are stored, and as quantizers take them (float32 [R])."""
 
@@ -137,13 +147,13 @@ class Steps(NamedTuple):
 def row_steps(rows: Tensor, sigmas: float) -> Steps:
     """Steps of `sigmas` standard deviations of each row of a matrix, rounded to float16 and a common exponent."""
     scale, exponent = ops.pack_scale(ops.row_scale(rows, 8, 127 * sigmas))
-    return Steps(scale, exponent, torch.ldexp(scale.float(), exponent))
+    return Steps(scale, exponent, step_of(scale, exponent))
 
 
 def round_to_steps(rows: Tensor, step: Tensor, column_step: Tensor | None = None) -> Tensor:
     """int16: each weight over its step, rounded to the nearest integer (halves to even)."""
     steps = step[:, None] if column_step is None else step[:, None] * column_step
-    v = torch.where(steps > 0, rows.float() / steps, 0).round_()
+    v = in_steps(rows, steps).round_()
     if v.numel() and v.abs().amax() > _MAX_SYMBOL:
         raise InvalidArgumentError("a weight is too many steps large: symbols have 16 bits")
     return v.to(torch.int16)
@@ -172,10 +182,10 @@ def are_integers_of(weight: Tensor, quantized: QuantizedWeight, bits: int) -> bo
     exponent = torch.tensor(quantized.exponent, dtype=torch.int32)
     if quantized.trellis == 0 and bits <= 8:
         return torch.equal(ops.quantize_rows(rows, quantized.scale, exponent, bits), quantized.symbols)
-    step = torch.ldexp(quantized.scale.float(), exponent)
+    step = step_of(quantized.scale, exponent)
     if quantized.trellis == 0:
         return torch.equal(round_to_steps(rows, step), quantized.symbols)
-    distance = (torch.where(step[:, None] > 0, rows.float() / step[:, None], 0) - quantized.symbols).abs()
+    distance = (in_steps(rows, step[:, None]) - quantized.symbols).abs()
     return bool((distance <= _TRELLIS_REACH).all())
 
 
@@ -189,10 +199,8 @@ def clipping_waste(weight: Tensor, quantized: QuantizedWeight, bits: int) -> tup
 
     The unclipped integers of the same steps take more bits and err less; at high rate half the squared error costs half a bit, so their grid may be coarser by that."""
     rows = weight.reshape(quantized.symbols.shape)
-    rows = rows.float() if rows.dtype != torch.float32 else rows
-    exponent = torch.tensor(quantized.exponent, dtype=torch.int32)
-    step = torch.ldexp(quantized.scale.float(), exponent)
-    ratio = torch.where(step[:, None] > 0, rows / step[:, None], 0)
+    step = step_of(quantized.scale, torch.tensor(quantized.exponent, dtype=torch.int32))
+    ratio = in_steps(rows, step[:, None])
     most = (1 << bits - 1) - 1
     clipped = float((ratio.abs() > most + 0.5).double().mean()) if ratio.numel() else 0.0
     if clipped == 0.0:
@@ -237,6 +245,13 @@ def check_grid(quantizer: str, bits_per_weight: float | None, step_sigmas: float
     return bits_per_weight, step_sigmas
 
 
+def first_step(states: int, bits: float) -> float:
+    """About what step, in standard deviations, makes symbols of so many bits: where `solve_step` starts.
+
+    A normal variable of deviation 1 in steps s has about log2(4.13 / s) bits; a trellis's symbols have one less, and its grid pays for some of that."""
+    return (4.13 if states == 0 else 2.35) * 2.0**-bits
+
+
 def solve_step(bits_of: Callable[[float], float], target: float, start: float) -> float:
     """The step at which `bits_of(step)` per weight is the target, nearly. Bits fall by one where steps double, as long as steps are small."""
     step, low, high = start, start / 64, start * 64
@@ -266,8 +281,7 @@ def quantize_rows_to_grid(
     if step_sigmas is None:
         assert bits_per_weight is not None
         sample = rows[:: max(1, rows.numel() // _SAMPLE)] if rows.numel() > _SAMPLE else rows
-        # A normal variable of deviation 1 in steps s has about log2(4.13 / s) bits; a trellis's symbols have one less, and its grid pays for some of that.
-        sigmas = solve_step(lambda s: quantized(sample, s)[2] / max(1, sample.numel()), bits_per_weight, (4.13 if states == 0 else 2.35) * 2.0**-bits_per_weight)
+        sigmas = solve_step(lambda s: quantized(sample, s)[2] / max(1, sample.numel()), bits_per_weight, first_step(states, bits_per_weight))
         if sample is not rows:
             sigmas = solve_step(lambda s: quantized(rows, s)[2] / rows.numel(), bits_per_weight, sigmas)
     else:

@@ -38,15 +38,42 @@ struct Lookup16 {
   }
 };
 
+// 32 states of 32 bits.
+struct State16 {
+  __m512i high, low;
+};
+
+// Advances the states of streams [kBegin, kEnd) by the symbols that their positions in these buckets stand for; entries of the tables come to `index`. Step by step over the streams.
+template <int kPositionBits, int kBegin, int kEnd, class Tables, int kStreams>
+ANS_INLINE void pop_from_buckets(const Tables& tables, const __m512i (&bucket)[kStreams], State16 (&x)[kStreams], __m512i (&index)[kStreams]) {
+#define ANS_EACH ANS_UNROLL for (int s = kBegin; s < kEnd; ++s)
+  const __m512i ones = _mm512_set1_epi16(-1), position = _mm512_set1_epi16((1 << kPositionBits) - 1), top4 = _mm512_set1_epi16(short(0xF000));
+  __m512i divider_alias[kStreams], offset[kStreams], bias[kStreams], freq16[kStreams], add[kStreams];
+  __mmask32 is_alias[kStreams], carry[kStreams];
+  ANS_EACH divider_alias[s] = tables[s].divider_alias(bucket[s]);
+  ANS_EACH offset[s] = tables[s].alias_offset(bucket[s]);
+  ANS_EACH bias[s] = _mm512_and_si512(x[s].low, position);
+  // position << .. | ones >= divider << .. | alias  <=>  position >= divider
+  ANS_EACH is_alias[s] = _mm512_cmpge_epu16_mask(_mm512_shldi_epi16(x[s].low, ones, 16 - kPositionBits), divider_alias[s]);
+  ANS_EACH index[s] = _mm512_mask_mov_epi16(bucket[s], is_alias[s], divider_alias[s]);
+  ANS_EACH bias[s] = _mm512_mask_add_epi16(bias[s], is_alias[s], bias[s], offset[s]);
+  // freq * (x >> 12) = freq16 * high + freq * (low >> 12); the second product fits 16 bits, also with the bias added.
+  ANS_EACH freq16[s] = tables[s].freq16(index[s]);
+  ANS_EACH add[s] = _mm512_add_epi16(_mm512_mulhi_epu16(freq16[s], _mm512_and_si512(x[s].low, top4)), bias[s]);
+  ANS_EACH x[s].low = _mm512_add_epi16(_mm512_mullo_epi16(freq16[s], x[s].high), add[s]);
+  ANS_EACH x[s].high = _mm512_mulhi_epu16(freq16[s], x[s].high);
+  ANS_EACH carry[s] = _mm512_cmplt_epu16_mask(x[s].low, add[s]);
+  ANS_EACH x[s].high = _mm512_mask_sub_epi16(x[s].high, carry[s], x[s].high, ones);
+#undef ANS_EACH
+}
+
 template <int kBuckets>
 struct Lanes16 {
   static constexpr int kDecodeStreams = kBuckets == 64 ? 6 : 4, kEncodeStreams = 4;
   static constexpr int kPositionBits = kBuckets == 64 ? 6 : kBuckets == 128 ? 5 : 4;
   using Index = __m512i;
   using Mask = __mmask32;
-  struct State {
-    __m512i high, low;
-  };
+  using State = State16;
   using Lookup = Lookup16<kBuckets>;
   static constexpr __mmask64 kLowBytes = 0x5555555555555555;  // of every 16-bit lane
   ANS_INLINE static __m512i set1(int v) { return _mm512_set1_epi16(short(v)); }
@@ -81,24 +108,9 @@ struct Lanes16 {
   template <int kBegin, int kEnd, class Decoders, int kStreams>
   ANS_INLINE static void pop(const Decoders& decoders, State (&x)[kStreams], Index (&index)[kStreams]) {
 #define ANS_EACH ANS_UNROLL for (int s = kBegin; s < kEnd; ++s)
-    const __m512i ones = set1(0xFFFF);
-    __m512i bucket[kStreams], divider_alias[kStreams], offset[kStreams], bias[kStreams], freq16[kStreams], add[kStreams];
-    Mask is_alias[kStreams], carry[kStreams];
+    __m512i bucket[kStreams];
     ANS_EACH bucket[s] = _mm512_srli_epi16(x[s].low, kPositionBits);
-    ANS_EACH divider_alias[s] = decoders[s].divider_alias(bucket[s]);
-    ANS_EACH offset[s] = decoders[s].alias_offset(bucket[s]);
-    ANS_EACH bias[s] = _mm512_and_si512(x[s].low, set1((1 << kPositionBits) - 1));  // the position
-    // position << .. | ones >= divider << .. | alias  <=>  position >= divider
-    ANS_EACH is_alias[s] = _mm512_cmpge_epu16_mask(_mm512_shldi_epi16(x[s].low, ones, 16 - kPositionBits), divider_alias[s]);
-    ANS_EACH index[s] = _mm512_mask_mov_epi16(bucket[s], is_alias[s], divider_alias[s]);
-    ANS_EACH bias[s] = _mm512_mask_add_epi16(bias[s], is_alias[s], bias[s], offset[s]);
-    // freq * (x >> 12) = freq16 * high + freq * (low >> 12); the second product fits 16 bits, also with the bias added.
-    ANS_EACH freq16[s] = decoders[s].freq16(index[s]);
-    ANS_EACH add[s] = _mm512_add_epi16(_mm512_mulhi_epu16(freq16[s], _mm512_and_si512(x[s].low, set1(0xF000))), bias[s]);
-    ANS_EACH x[s].low = _mm512_add_epi16(_mm512_mullo_epi16(freq16[s], x[s].high), add[s]);
-    ANS_EACH x[s].high = _mm512_mulhi_epu16(freq16[s], x[s].high);
-    ANS_EACH carry[s] = _mm512_cmplt_epu16_mask(x[s].low, add[s]);
-    ANS_EACH x[s].high = _mm512_mask_sub_epi16(x[s].high, carry[s], x[s].high, ones);
+    pop_from_buckets<kPositionBits, kBegin, kEnd>(decoders, bucket, x, index);
   }
   template <int kBegin, int kEnd, int kStreams>
   ANS_INLINE static void refill(State (&x)[kStreams], const uint8_t* (&words)[kStreams]) {

@@ -21,7 +21,7 @@ struct Lookup8 {
 template <int kBuckets>
 struct SteadyLanes {
   static constexpr int kEntries = 2 * kBuckets, kEntryBits = kBuckets == 32 ? 5 : 6, kPositionBits = format::kProbBits - kEntryBits;
-  using State = typename Lanes16<64>::State;
+  using State = State16;
   ANS_INLINE static __m512i set1(int v) { return _mm512_set1_epi16(short(v)); }
 
   struct Tables {
@@ -29,6 +29,7 @@ struct SteadyLanes {
     Lookup8<kEntries> value, step;
     Tables() = default;
     ANS_INLINE explicit Tables(const SteadyTable& t) : divider_alias(t.divider_alias), alias_offset(t.alias_offset), freq16(t.freq16), value(t.value), step(t.step) {}
+    ANS_INLINE const Tables& operator[](int) const { return *this; }  // the same for all streams
   };
 
   // One symbol of every lane of each stream: advances the states; entries come to `index`, in the low kEntryBits + 1 bits. walk: the trellis's states, in the upper bits from
@@ -37,24 +38,10 @@ struct SteadyLanes {
   ANS_INLINE static void pop(const Tables& t, State (&x)[kStreams], const __m512i (&walk)[kStreams], __m512i (&index)[kStreams]) {
 #define ANS_EACH ANS_UNROLL for (int s = kBegin; s < kEnd; ++s)
     constexpr int kSelect = 0xCA;  // first ? second : third
-    const __m512i ones = set1(0xFFFF), low = set1(kBuckets - 1);
-    __m512i bucket[kStreams], divider_alias[kStreams], offset[kStreams], bias[kStreams], freq16[kStreams], add[kStreams];
-    __mmask32 is_alias[kStreams], carry[kStreams];
+    const __m512i low = set1(kBuckets - 1);
+    __m512i bucket[kStreams];
     ANS_EACH bucket[s] = _mm512_ternarylogic_epi32(low, _mm512_srli_epi16(x[s].low, kPositionBits), walk[s], kSelect);
-    ANS_EACH divider_alias[s] = t.divider_alias(bucket[s]);
-    ANS_EACH offset[s] = t.alias_offset(bucket[s]);
-    ANS_EACH bias[s] = _mm512_and_si512(x[s].low, set1((1 << kPositionBits) - 1));  // the position
-    // position << .. | ones >= divider << .. | alias  <=>  position >= divider
-    ANS_EACH is_alias[s] = _mm512_cmpge_epu16_mask(_mm512_shldi_epi16(x[s].low, ones, 16 - kPositionBits), divider_alias[s]);
-    ANS_EACH index[s] = _mm512_mask_mov_epi16(bucket[s], is_alias[s], divider_alias[s]);
-    ANS_EACH bias[s] = _mm512_mask_add_epi16(bias[s], is_alias[s], bias[s], offset[s]);
-    // As in lanes16_avx512.h.
-    ANS_EACH freq16[s] = t.freq16(index[s]);
-    ANS_EACH add[s] = _mm512_add_epi16(_mm512_mulhi_epu16(freq16[s], _mm512_and_si512(x[s].low, set1(0xF000))), bias[s]);
-    ANS_EACH x[s].low = _mm512_add_epi16(_mm512_mullo_epi16(freq16[s], x[s].high), add[s]);
-    ANS_EACH x[s].high = _mm512_mulhi_epu16(freq16[s], x[s].high);
-    ANS_EACH carry[s] = _mm512_cmplt_epu16_mask(x[s].low, add[s]);
-    ANS_EACH x[s].high = _mm512_mask_sub_epi16(x[s].high, carry[s], x[s].high, ones);
+    pop_from_buckets<kPositionBits, kBegin, kEnd>(t, bucket, x, index);
   }
   // The trellis's next states, wrong where there is an escape: `escaped` has kSteadyEscape then.
   template <int kBegin, int kEnd, int kStreams>
@@ -175,7 +162,7 @@ ANS_NOINLINE void decode_steady(const SteadyRows& rows, SteadyCursor* cursors) {
       transpose_tile(tile[s], first);
       transpose_tile(tile[s] + kTile / 2, second);
       for (int i = 0; i < kLanes; ++i) {  // a line of the cache at a time: there are too many lines for half of one to wait in it
-        uint8_t* const to = cursors[s].lines[i] + (wide ? 2 * begin : begin);
+        uint8_t* const to = cursors[s].lines[i] + at;
         if (wide) {
           _mm512_mask_storeu_epi16(to, __mmask32(on), _mm512_cvtepi8_epi16(first[i]));
           _mm512_mask_storeu_epi16(to + kTile, __mmask32(on >> 32), _mm512_cvtepi8_epi16(second[i]));

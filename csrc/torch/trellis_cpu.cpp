@@ -3,8 +3,9 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
-#include <cmath>
+#include <atomic>
 #include <mutex>
+#include <numeric>
 #include <optional>
 #include <tuple>
 #include <vector>
@@ -30,66 +31,113 @@ std::vector<uint8_t> host_bytes(const char* op, const Tensor& t) {
   return std::vector<uint8_t>(first, first + source.numel() * source.element_size());
 }
 
+// Rows that are searched together.
+struct RowGroup {
+  int64_t first, width;
+};
+
+// What both operators do around their searches.
+class TrellisRun {
+ public:
+  static constexpr int64_t kLanes = format::kLanes;
+
+  TrellisRun(const char* op, const Tensor& weight, const Tensor& row_step, const TrellisArguments& arguments)
+      : symbols(torch::stable::new_empty(weight, weight.sizes(), ScalarType::Short)),
+        counts(torch::stable::new_zeros(weight, {arguments.classes, core::kResidues, 2 * core::kReach}, ScalarType::Long)),
+        arguments_(arguments),
+        rows_(torch::stable::contiguous(weight)),
+        steps_(torch::stable::contiguous(row_step)),
+        weights_(static_cast<const uint8_t*>(rows_.const_data_ptr())),
+        of_row_(steps_.const_data_ptr<float>()),
+        out_(symbols.mutable_data_ptr<int16_t>()),
+        count_(counts.mutable_data_ptr<int64_t>()) {
+    for (int64_t r = 0; r < arguments.shape.rows; ++r)
+      if (!TrellisArguments::is_step(of_row_[r])) check_trellis_status(op, Status::kNotFinite);
+  }
+
+  int64_t groups() const { return (arguments_.shape.rows + kLanes - 1) / kLanes; }
+  RowGroup group(int64_t g) const { return {g * kLanes, std::min(kLanes, arguments_.shape.rows - g * kLanes)}; }
+  const uint8_t* column_class() const { return arguments_.column_class.empty() ? nullptr : arguments_.column_class.data(); }
+  std::vector<int64_t> no_counts() const { return std::vector<int64_t>(size_t(counts.numel()), 0); }
+
+  // To targets[columns][32], by TrellisCoder::find_targets or find_float_targets.
+  template <class Target>
+  Status find_targets(RowGroup group, Status (*find)(const void*, core::FloatType, float, const float*, int64_t, Target*), Target* targets) const {
+    const int64_t columns = arguments_.shape.columns, row_bytes = columns * core::float_bytes(arguments_.type);
+    const float* const of_column = arguments_.column_step.empty() ? nullptr : arguments_.column_step.data();
+    if (group.width < kLanes) std::fill_n(targets, columns * kLanes, Target(0));
+    for (int64_t lane = 0; lane < group.width; ++lane) {
+      const int64_t row = group.first + lane;
+      if (const Status s = find(weights_ + row * row_bytes, arguments_.type, of_row_[row], of_column, columns, targets + lane); s != Status::kOk) return s;
+    }
+    return Status::kOk;
+  }
+  // Integers [columns][32], counted.
+  void put_values(RowGroup group, const int32_t* values, std::vector<int64_t>* own_counts) {
+    const int64_t columns = arguments_.shape.columns;
+    const uint8_t* const class_of = column_class();
+    for (int64_t j = 0; j < columns; ++j) {
+      int64_t* const of_class = own_counts->data() + (class_of == nullptr ? 0 : class_of[j]) * core::kColumnCosts;
+      for (int64_t lane = 0; lane < group.width; ++lane) ++of_class[core::trellis_place(values[j * kLanes + lane])];
+    }
+    for (int64_t lane = 0; lane < group.width; ++lane)
+      for (int64_t j = 0; j < columns; ++j) out_[(group.first + lane) * columns + j] = int16_t(values[j * kLanes + lane]);
+  }
+  // Of a thread.
+  void add_counts(const std::vector<int64_t>& own_counts) {
+    const std::lock_guard<std::mutex> lock(merging_);
+    for (size_t i = 0; i < own_counts.size(); ++i) count_[i] += own_counts[i];
+  }
+
+  Tensor symbols, counts;
+
+ private:
+  const TrellisArguments& arguments_;
+  const Tensor rows_, steps_;
+  const uint8_t* weights_;
+  const float* of_row_;
+  int16_t* out_;
+  int64_t* count_;
+  std::mutex merging_;
+};
+
 std::tuple<Tensor, Tensor, Tensor> quantize_trellis_cpu(const Tensor& weight, const Tensor& row_step, const Tensor& costs, int64_t states, std::optional<Tensor> column_step,
                                                 std::optional<Tensor> column_class) {
   constexpr const char* kOp = "quantize_trellis";
   const auto bytes_of = [&](const Tensor& t) { return host_bytes(kOp, t); };
   const TrellisArguments arguments(kOp, weight, row_step, costs, states, column_step, column_class, bytes_of);
-  const RowShape shape = arguments.shape;
-  const core::FloatType type = arguments.type;
-  const Tensor rows = torch::stable::contiguous(weight), steps = torch::stable::contiguous(row_step);
-  const float *const of_row = steps.const_data_ptr<float>(), *const of_column = arguments.column_step.empty() ? nullptr : arguments.column_step.data();
-  for (int64_t r = 0; r < shape.rows; ++r)
-    if (!TrellisArguments::is_step(of_row[r])) check_trellis_status(kOp, Status::kNotFinite);
-
-  Tensor symbols = torch::stable::new_empty(weight, weight.sizes(), ScalarType::Short);
-  int16_t* const out = symbols.mutable_data_ptr<int16_t>();
+  TrellisRun run(kOp, weight, row_step, arguments);
   const core::TrellisCoder& coder = cpu::backend().trellises;
   const auto ways = core::trellis_ways(int(states));
   const auto search = states == 4 ? coder.search4 : states == 8 ? coder.search8 : coder.search32;
-  const uint8_t* const class_of = arguments.column_class.empty() ? nullptr : arguments.column_class.data();
-  const uint32_t* const cost_of = arguments.costs.data();
-  Tensor counts = torch::stable::new_zeros(weight, {costs.size(0), core::kResidues, 2 * core::kReach}, ScalarType::Long);
-  int64_t* const count = counts.mutable_data_ptr<int64_t>();
-  int64_t error = 0;
-  std::mutex merging;
-  constexpr int64_t kLanes = format::kLanes;
-  const uint8_t* const weights = static_cast<const uint8_t*>(rows.const_data_ptr());
-  const Status status = parallel_ranges((shape.rows + kLanes - 1) / kLanes, 1, [&](int64_t begin, int64_t end) {
-    const size_t size = size_t(shape.columns * kLanes);
+  const int64_t columns = arguments.shape.columns;
+  std::atomic<int64_t> error{0};
+  const Status status = parallel_ranges(run.groups(), 1, [&](int64_t begin, int64_t end) {
+    const size_t size = size_t(columns * format::kLanes);
     std::vector<int32_t> targets(size), values(size);
     std::vector<uint32_t> decisions(size), points(size);
-    std::vector<int64_t> own_count(size_t(counts.numel()), 0);
+    std::vector<int64_t> own_counts = run.no_counts();
     int64_t own_error = 0;
     for (int64_t g = begin; g < end; ++g) {
-      const int64_t first = g * kLanes, width = std::min(kLanes, shape.rows - first);
-      if (width < kLanes) std::fill(targets.begin(), targets.end(), 0);
-      for (int64_t lane = 0; lane < width; ++lane) {
-        const Status s = coder.find_targets(weights + (first + lane) * shape.columns * core::float_bytes(type), type, of_row[first + lane], of_column, shape.columns, targets.data() + lane);
-        if (s != Status::kOk) return s;
-      }
-      search({targets.data(), shape.columns, cost_of, class_of, ways.data(), decisions.data(), points.data(), values.data()});
-      for (int64_t j = 0; j < shape.columns; ++j) {
-        int64_t* const of_class = own_count.data() + (class_of == nullptr ? 0 : class_of[j]) * core::kColumnCosts;
-        for (int64_t lane = 0; lane < width; ++lane) {
-          const int32_t v = values[size_t(j * kLanes + lane)];
-          ++of_class[core::trellis_place(v)];
-          const int64_t distance = int64_t(v) * core::kTargetOne - targets[size_t(j * kLanes + lane)];
+      const RowGroup group = run.group(g);
+      if (const Status s = run.find_targets(group, coder.find_targets, targets.data()); s != Status::kOk) return s;
+      search({targets.data(), columns, arguments.costs.data(), run.column_class(), ways.data(), decisions.data(), points.data(), values.data()});
+      run.put_values(group, values.data(), &own_counts);
+      for (int64_t j = 0; j < columns; ++j)
+        for (int64_t lane = 0; lane < group.width; ++lane) {
+          const size_t at = size_t(j * format::kLanes + lane);
+          const int64_t distance = int64_t(values[at]) * core::kTargetOne - targets[at];
           own_error += distance * distance;
         }
-      }
-      for (int64_t lane = 0; lane < width; ++lane)
-        for (int64_t j = 0; j < shape.columns; ++j) out[(first + lane) * shape.columns + j] = int16_t(values[size_t(j * kLanes + lane)]);
     }
-    const std::lock_guard<std::mutex> lock(merging);
     error += own_error;
-    for (size_t i = 0; i < own_count.size(); ++i) count[i] += own_count[i];
+    run.add_counts(own_counts);
     return Status::kOk;
   });
   check_trellis_status(kOp, status);
   Tensor total = torch::stable::new_empty(weight, {}, ScalarType::Long);
   *total.mutable_data_ptr<int64_t>() = error;
-  return {symbols, counts, total};
+  return {run.symbols, run.counts, total};
 }
 
 // As quantize_trellis, but later columns make up for what earlier ones err. states 0: each integer for itself.
@@ -98,62 +146,39 @@ std::tuple<Tensor, Tensor, Tensor> quantize_feedback_cpu(const Tensor& weight, c
   constexpr const char* kOp = "quantize_feedback";
   const auto bytes_of = [&](const Tensor& t) { return host_bytes(kOp, t); };
   const TrellisArguments arguments(kOp, weight, row_step, costs, states, column_step, column_class, bytes_of, true);
-  const RowShape shape = arguments.shape;
-  const FeedbackArguments feedbacks(kOp, shape.columns, feedback, column_weight, bytes_of);
-  const core::FloatType type = arguments.type;
-  const Tensor rows = torch::stable::contiguous(weight), steps = torch::stable::contiguous(row_step);
-  const float *const of_row = steps.const_data_ptr<float>(), *const of_column = arguments.column_step.empty() ? nullptr : arguments.column_step.data();
-  for (int64_t r = 0; r < shape.rows; ++r)
-    if (!TrellisArguments::is_step(of_row[r])) check_trellis_status(kOp, Status::kNotFinite);
-
-  Tensor symbols = torch::stable::new_empty(weight, weight.sizes(), ScalarType::Short);
-  int16_t* const out = symbols.mutable_data_ptr<int16_t>();
+  const int64_t columns = arguments.shape.columns;
+  const FeedbackArguments feedbacks(kOp, columns, feedback, column_weight, bytes_of);
+  TrellisRun run(kOp, weight, row_step, arguments);
   const core::TrellisCoder& coder = cpu::backend().trellises;
   const auto ways = core::trellis_ways(states == 0 ? 4 : int(states));
   const auto search = states == 0 ? coder.feedback1 : states == 4 ? coder.feedback4 : states == 8 ? coder.feedback8 : coder.feedback32;
-  const uint8_t* const class_of = arguments.column_class.empty() ? nullptr : arguments.column_class.data();
-  Tensor counts = torch::stable::new_zeros(weight, {costs.size(0), core::kResidues, 2 * core::kReach}, ScalarType::Long);
-  int64_t* const count = counts.mutable_data_ptr<int64_t>();
-  constexpr int64_t kLanes = format::kLanes;
-  const int64_t groups = (shape.rows + kLanes - 1) / kLanes;
-  std::vector<double> error(size_t(shape.rows), 0.0);  // summed up in the order of rows, whatever threads there are
-  std::mutex merging;
-  const uint8_t* const weights = static_cast<const uint8_t*>(rows.const_data_ptr());
-  uint32_t lane_numbers[kLanes];
-  for (uint32_t i = 0; i < kLanes; ++i) lane_numbers[i] = i;
-  const Status status = parallel_ranges(groups, 1, [&](int64_t begin, int64_t end) {
+  std::vector<double> error(size_t(arguments.shape.rows), 0.0);  // summed up in the order of rows, whatever threads there are
+  uint32_t lane_numbers[format::kLanes];
+  std::iota(lane_numbers, lane_numbers + format::kLanes, 0u);
+  const Status status = parallel_ranges(run.groups(), 1, [&](int64_t begin, int64_t end) {
     core::ByteBuffer buffer;
-    buffer.reserve(core::FeedbackScratch::bytes(shape.columns, int(states)));
-    const core::FeedbackScratch memory(buffer.data(), shape.columns, int(states));
-    std::vector<int64_t> own_count(size_t(counts.numel()), 0);
+    buffer.reserve(core::FeedbackScratch::bytes(columns, int(states)));
+    const core::FeedbackScratch memory(buffer.data(), columns, int(states));
+    std::vector<int64_t> own_counts = run.no_counts();
     for (int64_t g = begin; g < end; ++g) {
-      const int64_t first = g * kLanes, width = std::min(kLanes, shape.rows - first);
-      if (width < kLanes) std::fill_n(memory.targets, shape.columns * kLanes, 0.0f);
-      for (int64_t lane = 0; lane < width; ++lane) {
-        const Status s = coder.find_float_targets(weights + (first + lane) * shape.columns * core::float_bytes(type), type, of_row[first + lane], of_column, shape.columns, memory.targets + lane);
-        if (s != Status::kOk) return s;
-      }
-      search({memory.targets, shape.columns, feedbacks.stride, feedbacks.feedback.data(), feedbacks.weight.data(), arguments.costs.data(), class_of, ways.data(), lane_numbers,
+      const RowGroup group = run.group(g);
+      if (const Status s = run.find_targets(group, coder.find_float_targets, memory.targets); s != Status::kOk) return s;
+      search({memory.targets, columns, feedbacks.stride, feedbacks.feedback.data(), feedbacks.weight.data(), arguments.costs.data(), run.column_class(), ways.data(), lane_numbers,
               memory.paths_at, memory.history, memory.decided, memory.decisions, memory.chosen, memory.values});
-      for (int64_t j = 0; j < shape.columns; ++j) {
-        int64_t* const of_class = own_count.data() + (class_of == nullptr ? 0 : class_of[j]) * core::kColumnCosts;
-        for (int64_t lane = 0; lane < width; ++lane) {
-          const int64_t at = j * kLanes + lane;
-          ++of_class[core::trellis_place(memory.values[at])];
-          double& sum = error[size_t(first + lane)];
-          sum = core::add_feedback_error(sum, memory.decided[at], feedbacks.weight[size_t(j)]);
-          out[(first + lane) * shape.columns + j] = int16_t(memory.values[at]);
+      run.put_values(group, memory.values, &own_counts);
+      for (int64_t j = 0; j < columns; ++j)
+        for (int64_t lane = 0; lane < group.width; ++lane) {
+          double& sum = error[size_t(group.first + lane)];
+          sum = core::add_feedback_error(sum, memory.decided[j * format::kLanes + lane], feedbacks.weight[size_t(j)]);
         }
-      }
     }
-    const std::lock_guard<std::mutex> lock(merging);
-    for (size_t i = 0; i < own_count.size(); ++i) count[i] += own_count[i];
+    run.add_counts(own_counts);
     return Status::kOk;
   });
   check_trellis_status(kOp, status);
   Tensor total = torch::stable::new_empty(weight, {}, ScalarType::Double);
   *total.mutable_data_ptr<double>() = total_feedback_error(error);
-  return {symbols, counts, total};
+  return {run.symbols, run.counts, total};
 }
 
 std::tuple<Tensor, Tensor> trellis_costs_cpu(const Tensor& counts, double lagrange, bool halves) {

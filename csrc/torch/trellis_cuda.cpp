@@ -15,46 +15,79 @@
 namespace ans::ops {
 namespace {
 
+// What both operators do around their kernels.
+class TrellisRun {
+ public:
+  TrellisRun(const char* op, const Tensor& weight, const Tensor& row_step, const TrellisArguments& arguments, int states, ScalarType error_type, cudaStream_t stream)
+      : symbols(torch::stable::new_empty(weight, weight.sizes(), ScalarType::Short)),
+        counts(torch::stable::new_zeros(weight, {arguments.classes, core::kResidues, 2 * core::kReach}, ScalarType::Long)),
+        error(torch::stable::new_zeros(weight, {}, error_type)),
+        op_(op),
+        arguments_(arguments),
+        rows_(torch::stable::contiguous(weight)),
+        steps_(torch::stable::contiguous(row_step)),
+        scratch_(device_bytes(weight, 0)),
+        status_(weight, 1),
+        stream_(stream) {
+    const auto ways = core::trellis_ways(states);
+    costs_at_ = upload.add(arguments.costs), ways_at_ = upload.add(ways.data(), ways.size());
+    step_at_ = upload.add(arguments.column_step), class_at_ = upload.add(arguments.column_class);
+  }
+
+  bool is_empty() const { return arguments_.shape.rows == 0 || arguments_.shape.columns == 0; }
+
+  // Sends `upload`. As many warps as there is work for, in a bounded memory.
+  cuda::TrellisLaunch launch(int64_t bytes_of_warp, int64_t most_bytes) {
+    constexpr int64_t kMostWarps = 4096;
+    const RowShape shape = arguments_.shape;
+    const int64_t warps = std::max<int64_t>(1, std::min({(shape.rows + 31) / 32, kMostWarps, most_bytes / bytes_of_warp}));
+    upload.send(op_, rows_, stream_);
+    scratch_ = device_bytes(rows_, bytes_of_warp * warps);
+    return {rows_.const_data_ptr(),
+            steps_.const_data_ptr<float>(),
+            arguments_.column_step.empty() ? nullptr : upload.at<float>(step_at_),
+            arguments_.column_class.empty() ? nullptr : upload.at<uint8_t>(class_at_),
+            upload.at<uint32_t>(costs_at_),
+            upload.at<uint32_t>(ways_at_),
+            shape.rows,
+            shape.columns,
+            warps,
+            device_pointer<uint32_t>(scratch_),
+            device_pointer<int16_t>(symbols),
+            device_pointer<unsigned long long>(counts),
+            nullptr,
+            status_.pointer()};
+  }
+  void wait(cudaError_t launched) {
+    check_cuda(op_, launched);
+    status_.wait(op_, stream_);
+    check_trellis_status(op_, status_.found(0));
+  }
+
+  Upload upload;
+  Tensor symbols, counts, error;
+
+ private:
+  const char* op_;
+  const TrellisArguments& arguments_;
+  Tensor rows_, steps_, scratch_;
+  Statuses status_;
+  cudaStream_t stream_;
+  size_t costs_at_, ways_at_, step_at_, class_at_;
+};
+
 std::tuple<Tensor, Tensor, Tensor> quantize_trellis_cuda(const Tensor& weight, const Tensor& row_step, const Tensor& costs, int64_t states, std::optional<Tensor> column_step,
                                                          std::optional<Tensor> column_class) {
   constexpr const char* kOp = "quantize_trellis";
   ANS_CHECK_ARGUMENT(on_gpu(weight), kOp, "weight is not on the GPU of the other arguments");
   const OnDevice here(weight);
   const TrellisArguments arguments(kOp, weight, row_step, costs, states, column_step, column_class, [&](const Tensor& t) { return fetch_now(kOp, t, here.stream); });
-  const RowShape shape = arguments.shape;
-  const Tensor rows = torch::stable::contiguous(weight), steps = torch::stable::contiguous(row_step);
-  Tensor symbols = torch::stable::new_empty(weight, weight.sizes(), ScalarType::Short);
-  Tensor counts = torch::stable::new_zeros(weight, {arguments.classes, core::kResidues, 2 * core::kReach}, ScalarType::Long);
-  Tensor error = torch::stable::new_zeros(weight, {}, ScalarType::Long);
-  if (shape.rows == 0 || shape.columns == 0) return {symbols, counts, error};
-
-  const auto ways = core::trellis_ways(int(states));
-  Upload upload;
-  const size_t costs_at = upload.add(arguments.costs), ways_at = upload.add(ways.data(), ways.size()), step_at = upload.add(arguments.column_step), class_at = upload.add(arguments.column_class);
-  upload.send(kOp, weight, here.stream);
-  // As many warps as there is work for, in a bounded memory.
-  constexpr int64_t kMostWarps = 4096, kMostBytes = int64_t{1} << 29;
-  const int64_t bytes_of_one = 512 * shape.columns, warps = std::max<int64_t>(1, std::min({(shape.rows + 31) / 32, kMostWarps, kMostBytes / bytes_of_one}));
-  const Tensor scratch = device_bytes(weight, bytes_of_one * warps);
-  Statuses status(weight, 1);
-  const cuda::TrellisLaunch launch{rows.const_data_ptr(),
-                                   steps.const_data_ptr<float>(),
-                                   arguments.column_step.empty() ? nullptr : upload.at<float>(step_at),
-                                   arguments.column_class.empty() ? nullptr : upload.at<uint8_t>(class_at),
-                                   upload.at<uint32_t>(costs_at),
-                                   upload.at<uint32_t>(ways_at),
-                                   shape.rows,
-                                   shape.columns,
-                                   warps,
-                                   device_pointer<uint32_t>(scratch),
-                                   device_pointer<int16_t>(symbols),
-                                   device_pointer<unsigned long long>(counts),
-                                   device_pointer<unsigned long long>(error),
-                                   status.pointer()};
-  check_cuda(kOp, cuda::quantize_trellis(launch, int(states), arguments.type, here.stream));
-  status.wait(kOp, here.stream);
-  check_trellis_status(kOp, status.found(0));
-  return {symbols, counts, error};
+  TrellisRun run(kOp, weight, row_step, arguments, int(states), ScalarType::Long, here.stream);
+  if (run.is_empty()) return {run.symbols, run.counts, run.error};
+  cuda::TrellisLaunch launch = run.launch(512 * arguments.shape.columns, int64_t{1} << 29);
+  launch.error = device_pointer<unsigned long long>(run.error);
+  run.wait(cuda::quantize_trellis(launch, int(states), arguments.type, here.stream));
+  return {run.symbols, run.counts, run.error};
 }
 
 // As quantize_trellis, but later columns make up for what earlier ones err. states 0: each integer for itself.
@@ -67,49 +100,20 @@ std::tuple<Tensor, Tensor, Tensor> quantize_feedback_cuda(const Tensor& weight, 
   const TrellisArguments arguments(kOp, weight, row_step, costs, states, column_step, column_class, fetch, true);
   const RowShape shape = arguments.shape;
   const FeedbackArguments feedbacks(kOp, shape.columns, feedback, column_weight, fetch);
-  const Tensor rows = torch::stable::contiguous(weight), steps = torch::stable::contiguous(row_step);
-  Tensor symbols = torch::stable::new_empty(weight, weight.sizes(), ScalarType::Short);
-  Tensor counts = torch::stable::new_zeros(weight, {arguments.classes, core::kResidues, 2 * core::kReach}, ScalarType::Long);
-  Tensor error = torch::stable::new_zeros(weight, {}, ScalarType::Double);
-  if (shape.rows == 0 || shape.columns == 0) return {symbols, counts, error};
-
-  const auto ways = core::trellis_ways(states == 0 ? 4 : int(states));
-  Upload upload;
-  const size_t costs_at = upload.add(arguments.costs), ways_at = upload.add(ways.data(), ways.size()), step_at = upload.add(arguments.column_step), class_at = upload.add(arguments.column_class);
-  const size_t feedback_at = upload.add(feedbacks.feedback), weight_at = upload.add(feedbacks.weight);
-  upload.send(kOp, weight, here.stream);
-  constexpr int64_t kMostWarps = 4096, kMostBytes = int64_t{1} << 30;
-  const int64_t bytes_of_one = core::FeedbackScratch::bytes(shape.columns, int(states)), warps = std::max<int64_t>(1, std::min({(shape.rows + 31) / 32, kMostWarps, kMostBytes / bytes_of_one}));
-  const Tensor scratch = device_bytes(weight, bytes_of_one * warps), row_error = device_bytes(weight, 8 * shape.rows);
-  Statuses status(weight, 1);
-  const cuda::FeedbackLaunch launch{{rows.const_data_ptr(),
-                                     steps.const_data_ptr<float>(),
-                                     arguments.column_step.empty() ? nullptr : upload.at<float>(step_at),
-                                     arguments.column_class.empty() ? nullptr : upload.at<uint8_t>(class_at),
-                                     upload.at<uint32_t>(costs_at),
-                                     upload.at<uint32_t>(ways_at),
-                                     shape.rows,
-                                     shape.columns,
-                                     warps,
-                                     device_pointer<uint32_t>(scratch),
-                                     device_pointer<int16_t>(symbols),
-                                     device_pointer<unsigned long long>(counts),
-                                     nullptr,
-                                     status.pointer()},
-                                    upload.at<float>(feedback_at),
-                                    feedbacks.stride,
-                                    upload.at<float>(weight_at),
-                                    device_pointer<double>(row_error)};
-  check_cuda(kOp, cuda::quantize_feedback(launch, int(states), arguments.type, here.stream));
-  status.wait(kOp, here.stream);
-  check_trellis_status(kOp, status.found(0));
+  TrellisRun run(kOp, weight, row_step, arguments, states == 0 ? 4 : int(states), ScalarType::Double, here.stream);
+  if (run.is_empty()) return {run.symbols, run.counts, run.error};
+  const size_t feedback_at = run.upload.add(feedbacks.feedback), weight_at = run.upload.add(feedbacks.weight);
+  const cuda::TrellisLaunch rows = run.launch(core::FeedbackScratch::bytes(shape.columns, int(states)), int64_t{1} << 30);
+  const Tensor row_error = device_bytes(weight, 8 * shape.rows);
+  const cuda::FeedbackLaunch launch{rows, run.upload.at<float>(feedback_at), feedbacks.stride, run.upload.at<float>(weight_at), device_pointer<double>(row_error)};
+  run.wait(cuda::quantize_feedback(launch, int(states), arguments.type, here.stream));
   const std::vector<uint8_t> fetched = fetch_now(kOp, row_error, here.stream);
   std::vector<double> of_rows(size_t(shape.rows));
   std::memcpy(of_rows.data(), fetched.data(), fetched.size());
   const double total = total_feedback_error(of_rows);
-  check_cuda(kOp, cudaMemcpyAsync(error.mutable_data_ptr(), &total, sizeof total, cudaMemcpyHostToDevice, here.stream));
+  check_cuda(kOp, cudaMemcpyAsync(run.error.mutable_data_ptr(), &total, sizeof total, cudaMemcpyHostToDevice, here.stream));
   check_cuda(kOp, cudaStreamSynchronize(here.stream));
-  return {symbols, counts, error};
+  return {run.symbols, run.counts, run.error};
 }
 
 // Tables are made on the host, as those of streams are.
