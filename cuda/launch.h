@@ -187,6 +187,7 @@ cudaError_t encode_matrix(const MatrixEncodeLaunch& launch, cudaStream_t stream)
 // All arrays are in device memory.
 struct TrellisLaunch {
   const void* weights;          // [rows][columns]
+  FloatType type;
   const float* row_step;        // [rows]
   const float* column_step;     // [columns] or null
   const uint8_t* column_class;  // [columns] or null
@@ -201,17 +202,18 @@ struct TrellisLaunch {
   uint32_t* status;             // one
 };
 // kNotFinite: a weight is NaN or infinite; kSymbolOutOfRange: one is too many steps large.
-cudaError_t quantize_trellis(const TrellisLaunch& launch, int states, FloatType type, cudaStream_t stream);
+cudaError_t quantize_trellis(const TrellisLaunch& launch, int states, cudaStream_t stream);
 
 // As TrellisLaunch, with feedback (core/trellis/feedback_search.h).
 struct FeedbackLaunch {
-  TrellisLaunch rows;       // `scratch`: core::FeedbackScratch::bytes() for every warp; `error` is not used
+  TrellisLaunch rows;       // `scratch`: core::FeedbackScratch::bytes() for every warp; `error` and `ways` are not used
+  int survivors;            // 1 to core::kMaxSurvivors paths for every state
   const float* feedback;    // [columns][stride]
   int64_t stride;
   const float* weight;      // [columns]
   double* row_error;        // [rows]
 };
 // states 0: each integer for itself.
-cudaError_t quantize_feedback(const FeedbackLaunch& launch, int states, FloatType type, cudaStream_t stream);
+cudaError_t quantize_feedback(const FeedbackLaunch& launch, int states, cudaStream_t stream);
 
 }  // namespace ans::cuda

@@ -12,21 +12,27 @@ namespace {
 
 namespace warp = core::ANS_TARGET;
 
-// Targets of this thread's row (0 beyond the last row), every 32nd number from `targets` on; reports what cannot be quantized.
 template <class T, class Target>
-ANS_INLINE void find_targets(const TrellisLaunch& d, int64_t row, Target* targets) {
-  const bool is_there = row < d.rows;
-  const float step = is_there ? d.row_step[row] : 0.0f;
+ANS_INLINE core::Status find_row_targets(const TrellisLaunch& d, int64_t row, float step, Target* targets) {
   core::Status status = step >= 0.0f && step - step == 0.0f ? core::Status::kOk : core::Status::kNotFinite;
   for (int64_t j = 0; j < d.columns; ++j) {
-    Target target = 0;
-    if (is_there) {
-      const float w = core::to_float(static_cast<const T*>(d.weights)[row * d.columns + j]);
-      const bool fits = core::trellis_target(w, d.column_step == nullptr ? step : core::multiply(step, d.column_step[j]), &target);
-      if (!fits && status == core::Status::kOk) status = w - w == 0 ? core::Status::kSymbolOutOfRange : core::Status::kNotFinite;
-    }
-    targets[j * 32] = target;
+    const float w = core::to_float(static_cast<const T*>(d.weights)[row * d.columns + j]);
+    const bool fits = core::trellis_target(w, d.column_step == nullptr ? step : core::multiply(step, d.column_step[j]), &targets[j * 32]);
+    if (!fits && status == core::Status::kOk) status = w - w == 0 ? core::Status::kSymbolOutOfRange : core::Status::kNotFinite;
   }
+  return status;
+}
+// Targets of this thread's row (0 beyond the last row), every 32nd number from `targets` on; reports what cannot be quantized.
+template <class Target>
+ANS_INLINE void find_targets(const TrellisLaunch& d, int64_t row, Target* targets) {
+  if (row >= d.rows) {
+    for (int64_t j = 0; j < d.columns; ++j) targets[j * 32] = 0;
+    return;
+  }
+  const float step = d.row_step[row];
+  const core::Status status = d.type == FloatType::kFloat32    ? find_row_targets<float>(d, row, step, targets)
+                              : d.type == FloatType::kBFloat16 ? find_row_targets<core::BFloat16>(d, row, step, targets)
+                                                               : find_row_targets<Float16>(d, row, step, targets);
   if (status != core::Status::kOk) report(d.status, 0, status);
 }
 // The integer of a row and column, counted.
@@ -35,7 +41,7 @@ ANS_INLINE void put_value(const TrellisLaunch& d, int64_t row, int64_t j, int32_
   atomic_add(&d.counts[(d.column_class == nullptr ? 0 : d.column_class[j]) * core::kColumnCosts + core::trellis_place(v)], Counter{1});
 }
 
-template <class Machine, class T>
+template <class Machine>
 struct QuantizeTrellis {
   static constexpr int kThreads = 32, kBlocks = 8;
   struct Shared {};
@@ -47,7 +53,7 @@ struct QuantizeTrellis {
     const int lane = int(Warp::lane());
     for (int64_t group = Block::number(); group * 32 < d.rows; group += d.warps) {
       const int64_t row = group * 32 + lane;
-      find_targets<T>(d, row, reinterpret_cast<int32_t*>(memory) + lane);
+      find_targets(d, row, reinterpret_cast<int32_t*>(memory) + lane);
       const core::TrellisJob job{reinterpret_cast<const int32_t*>(memory), d.columns, d.costs, d.column_class, d.ways, memory + size, memory + 2 * size,
                                  reinterpret_cast<int32_t*>(memory + 3 * size)};
       warp::search_trellis<core::ANS_TARGET::VectorWarp<Warp>, Machine>(job);
@@ -63,7 +69,7 @@ struct QuantizeTrellis {
   }
 };
 
-template <class Machine, class T>
+template <class Machine, int kMost>
 struct QuantizeFeedback {
   static constexpr int kThreads = 32, kBlocks = 8;
   struct Shared {
@@ -74,16 +80,16 @@ struct QuantizeFeedback {
   ANS_INLINE void operator()(Shared& shared) const {
     constexpr int kStates = Machine::kStates;
     const TrellisLaunch& r = d.rows;
-    const core::FeedbackScratch memory(reinterpret_cast<uint8_t*>(r.scratch) + Block::number() * core::FeedbackScratch::bytes(r.columns, kStates), r.columns, kStates);
+    uint8_t* const scratch = reinterpret_cast<uint8_t*>(r.scratch) + Block::number() * core::FeedbackScratch::bytes(r.columns, kStates, d.survivors);
+    const core::FeedbackScratch memory(scratch, r.columns, kStates, d.survivors);
     const int lane = int(Warp::lane());
     shared.lane_numbers[lane] = uint32_t(lane);
     Warp::sync();
     for (int64_t group = Block::number(); group * 32 < r.rows; group += r.warps) {
       const int64_t row = group * 32 + lane;
-      find_targets<T>(r, row, memory.targets + lane);
-      const core::FeedbackJob job{memory.targets, r.columns, d.stride, d.feedback, d.weight, r.costs, r.column_class, r.ways, shared.lane_numbers, memory.paths_at,
-                                  memory.history, memory.decided, memory.decisions, memory.chosen, memory.values};
-      warp::search_with_feedback<warp::VectorWarp<Warp>, Machine>(job);
+      find_targets(r, row, memory.targets + lane);
+      warp::search_with_feedback<warp::VectorWarp<Warp>, Machine, kMost>(
+          {memory, d.survivors, r.columns, d.stride, d.feedback, d.weight, r.costs, r.column_class, shared.lane_numbers});
       double error = 0;
       for (int64_t j = 0; j < r.columns && row < r.rows; ++j) {
         const int32_t v = memory.values[j * 32 + lane];
@@ -96,29 +102,24 @@ struct QuantizeFeedback {
   }
 };
 
-template <template <class, class> class Kernel, class Machine, class Launch>
-cudaError_t launch_typed(const Launch& d, int64_t warps, FloatType type, cudaStream_t stream) {
-  switch (type) {
-    case FloatType::kFloat32: return launch(Kernel<Machine, float>{d}, warps, stream);
-    case FloatType::kBFloat16: return launch(Kernel<Machine, core::BFloat16>{d}, warps, stream);
-    case FloatType::kFloat16: return launch(Kernel<Machine, Float16>{d}, warps, stream);
-  }
-  return cudaErrorInvalidValue;
+template <class Machine>
+cudaError_t launch_feedback(const FeedbackLaunch& d, cudaStream_t stream) {
+  return d.survivors == 1 ? launch(QuantizeFeedback<Machine, 1>{d}, d.rows.warps, stream) : launch(QuantizeFeedback<Machine, core::kMaxSurvivors>{d}, d.rows.warps, stream);
 }
 
 }  // namespace
 
-cudaError_t quantize_trellis(const TrellisLaunch& d, int states, FloatType type, cudaStream_t stream) {
-  if (states == 4) return launch_typed<QuantizeTrellis, core::Trellis4>(d, d.warps, type, stream);
-  if (states == 8) return launch_typed<QuantizeTrellis, core::Trellis8>(d, d.warps, type, stream);
-  return states == 32 ? launch_typed<QuantizeTrellis, core::Trellis32>(d, d.warps, type, stream) : cudaErrorInvalidValue;
+cudaError_t quantize_trellis(const TrellisLaunch& d, int states, cudaStream_t stream) {
+  if (states == 4) return launch(QuantizeTrellis<core::Trellis4>{d}, d.warps, stream);
+  if (states == 8) return launch(QuantizeTrellis<core::Trellis8>{d}, d.warps, stream);
+  return states == 32 ? launch(QuantizeTrellis<core::Trellis32>{d}, d.warps, stream) : cudaErrorInvalidValue;
 }
 
-cudaError_t quantize_feedback(const FeedbackLaunch& d, int states, FloatType type, cudaStream_t stream) {
-  if (states == 0) return launch_typed<QuantizeFeedback, warp::NoTrellis>(d, d.rows.warps, type, stream);
-  if (states == 4) return launch_typed<QuantizeFeedback, core::Trellis4>(d, d.rows.warps, type, stream);
-  if (states == 8) return launch_typed<QuantizeFeedback, core::Trellis8>(d, d.rows.warps, type, stream);
-  return states == 32 ? launch_typed<QuantizeFeedback, core::Trellis32>(d, d.rows.warps, type, stream) : cudaErrorInvalidValue;
+cudaError_t quantize_feedback(const FeedbackLaunch& d, int states, cudaStream_t stream) {
+  if (states == 0) return launch_feedback<warp::NoTrellis>(d, stream);
+  if (states == 4) return launch_feedback<core::Trellis4>(d, stream);
+  if (states == 8) return launch_feedback<core::Trellis8>(d, stream);
+  return states == 32 ? launch_feedback<core::Trellis32>(d, stream) : cudaErrorInvalidValue;
 }
 
 }  // namespace ans::cuda

@@ -8,7 +8,8 @@
 
 Quantizers: uniform, trellis4, trellis8, trellis32 (torch_ans.quantize_weight: steps in proportion to each row's deviation), uniform-flat, trellis8-flat ... (one step for all), nncodec (the ISO
 standard's, from PyPI, dependent quantization: one step for all, too); with --network also gptq-nearest (GPTQ with
-rounding and row scales, as it is usually done), gptq-uniform, gptq-trellis4 ... (row scales), and the same with +columns (scales of columns where they help).
+rounding and row scales, as it is usually done), gptq-uniform, gptq-trellis4 ... (row scales), gptq-trellis8x4 ... (four survivors per state), and the same with +columns (scales of
+columns where they help).
 Every file is written, decoded back and compared. OUT is a list of rows {"quantizer", "target_bits", "bytes" (of the quantized tensors, with all that belongs to them), "weights",
 "mse" (relative to the variance of rows), "mse_flat" (relative to that of all), "seconds"}, and of models "error". Then bits saved at equal error against the first quantizer are printed.
 """
@@ -163,7 +164,10 @@ class Subject:
         base = quantizer.removeprefix("gptq-").removesuffix("+columns")
         if base == quantizer or name not in self.hessians:  # embeddings have no Hessian
             return weights.quantize_weight(self.weights[name], "uniform" if base == "nearest" else base, bits_per_weight=bits)
+        base, several, survivors = base.partition("x")
         options: dict[str, Any] = {"scale_columns": None if quantizer.endswith("+columns") else False}
+        if several:
+            options["survivors"] = int(survivors) if survivors.isdigit() else 0
         if base == "nearest":
             return gptq.quantize_weight(self.weights[name], self.hessians[name], "uniform", bits_per_weight=bits, rounds=0, **options)
         if base not in QUANTIZERS:

@@ -59,6 +59,15 @@ def test_quantizers_by_output_error_at_equal_bits() -> None:
     assert 0.5 * math.log2(e[0] / e[1]) > 0.15  # bits
 
 
+@pytest.mark.parametrize("quantizer", ["uniform", "trellis8"])
+def test_survivors(quantizer: str) -> None:
+    h, w = hessian(inputs(columns=128)), normal(512, 128, seed=6)
+    one, four = (gptq.quantize_weight(w, h, quantizer, bits_per_weight=3.3, scale_columns=False, survivors=n) for n in (1, 4))
+    e1, e4 = (output_error(w, q.dequantize(), h) for q in (one, four))
+    assert 0.5 * math.log2(e1 / e4) > 0.01  # bits
+    assert abs(coded_bits(four) - coded_bits(one)) < 0.01
+
+
 def test_the_error_that_the_search_reports() -> None:
     h, w = hessian(inputs()), normal(70, 96, seed=7)
     factor = gptq.inverse_factor(h, 1e-9)
@@ -83,7 +92,8 @@ def test_without_feedback_it_is_the_plain_quantizer() -> None:
         assert float(same_) == pytest.approx(float(plain) / 4096, rel=2e-3)
 
 
-def test_backends_and_threads_agree(every_backend: list[str]) -> None:
+@pytest.mark.parametrize("survivors", [1, 3])
+def test_backends_and_threads_agree(every_backend: list[str], survivors: int) -> None:
     h, w = hessian(inputs()), normal(100, 96, seed=9)
     f = gptq.feedback_of(gptq.inverse_factor(h), None)
     before, found = torch.get_num_threads(), []
@@ -92,7 +102,7 @@ def test_backends_and_threads_agree(every_backend: list[str]) -> None:
             ops.cpu_backend(backend)
             for threads in (1, 3):
                 torch.set_num_threads(threads)
-                found.append(ops.quantize_feedback(w, torch.full((100,), 0.3), 8, f.feedback, f.weight))
+                found.append(ops.quantize_feedback(w, torch.full((100,), 0.3), 8, f.feedback, f.weight, survivors=survivors))
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(q.symbols, found[0].symbols) and q[1:3] == found[0][1:3] for q in found)
@@ -222,6 +232,9 @@ def test_wrong_arguments() -> None:
             torch.ops.ans.quantize_feedback(w, step, costs, 8, feedback, weight)
     with pytest.raises(errors.InvalidArgumentError, match="states"):
         ops.quantize_feedback(w, step, 16, *good)
+    for survivors in (0, 5, -1, 1 << 40):
+        with pytest.raises(errors.InvalidArgumentError, match="survivors"):
+            ops.quantize_feedback(w, step, 8, *good, survivors=survivors)
 
 
 @pytest.mark.parametrize("quantizer", ["uniform", "trellis8"])

@@ -72,7 +72,7 @@ def _(weight, row_step, costs, states=8, column_step=None, column_class=None):
 
 
 @_register("ans::quantize_feedback")
-def _(weight, row_step, costs, states, feedback, column_weight, column_step=None, column_class=None):
+def _(weight, row_step, costs, states, feedback, column_weight, column_step=None, column_class=None, survivors=1):
     return weight.new_empty(weight.shape, dtype=torch.int16), weight.new_empty(costs.shape, dtype=torch.int64), weight.new_empty((), dtype=torch.float64)
 
 

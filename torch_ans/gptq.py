@@ -216,12 +216,13 @@ def quantize_weight(
     scale_columns: bool | None = None,
     damping: float = DAMPING,
     rounds: int = ROUNDS,
+    survivors: int = 1,
 ) -> QuantizedWeight:
     """Quantizes the weight [R, C] of a linear layer such that its output changes least, for inputs with the second moments `hessian` [C, C].
 
     quantizer, bits_per_weight, step_sigmas: as of `torch_ans.quantize_weight`, except that bits are those with a table for columns of each size, and with rate-distortion
-    optimisation for "uniform" too. scale_columns: whether columns have scales (see `column_scales`); None: if that makes errors smaller at equal bits. damping: see `inverse_factor`. rounds: so often the bits that symbols take are found anew; with 0
-    errors alone count, as GPTQ is usually done.
+    optimisation for "uniform" too. scale_columns: whether columns have scales (see `column_scales`); None: if that makes errors smaller at equal bits. damping: see `inverse_factor`.
+    rounds: so often the bits that symbols take are found anew; with 0 errors alone count, as GPTQ is usually done. survivors: see `ops.quantize_feedback`.
     Raises InvalidArgumentError, and NotFiniteError for NaN and infinity."""
     bits_per_weight, step_sigmas = weights.check_grid(quantizer, bits_per_weight, step_sigmas)
     if weight.dim() != 2:
@@ -235,7 +236,7 @@ def quantize_weight(
     states = QUANTIZERS[quantizer]
     start = float(step_sigmas) if bits_per_weight is None else weights.first_step(states, bits_per_weight)
     choices = [True, False] if scale_columns is None else [scale_columns]
-    searches = [_Search(rows, factor, column_scales(factor) if scaled else None, states, rounds) for scaled in choices]
+    searches = [_Search(rows, factor, column_scales(factor) if scaled else None, states, rounds, survivors) for scaled in choices]
     stride = max(1, rows.numel() // _SAMPLE)
     search = min(searches, key=lambda s: s.run(start, stride).quality) if len(searches) > 1 else searches[0]
     sigmas = start
@@ -260,8 +261,8 @@ class _Found(NamedTuple):
 class _Search:
     """The symbols of a weight for any step."""
 
-    def __init__(self, rows: Tensor, factor: Tensor, column_scale: Tensor | None, states: int, rounds: int) -> None:
-        self.rows, self.column_scale, self.states, self.rounds = rows, column_scale, states, rounds
+    def __init__(self, rows: Tensor, factor: Tensor, column_scale: Tensor | None, states: int, rounds: int, survivors: int) -> None:
+        self.rows, self.column_scale, self.states, self.rounds, self.survivors = rows, column_scale, states, rounds, survivors
         self.column_step = None if column_scale is None else weights.column_factor(column_scale)
         self.scaled = rows if self.column_step is None else rows / self.column_step
         self.feedback = feedback_of(factor, column_scale)
@@ -288,6 +289,7 @@ class _Search:
             classes=classes,
             rounds=self.rounds if known is None else 1,
             costs=known,
+            survivors=self.survivors,
         )
         self.costs = q.costs
         # Errors are in steps of their rows, which are alike in what they are of a row's deviation.
@@ -311,6 +313,7 @@ def quantize_model(
     scale_columns: bool | None = None,
     damping: float = DAMPING,
     rounds: int = ROUNDS,
+    survivors: int = 1,
     group: dist.ProcessGroup | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, QuantizedWeight]:
@@ -333,7 +336,15 @@ def quantize_model(
         try:
             bits = bits_per_weight[name] if isinstance(bits_per_weight, Mapping) else bits_per_weight
             own[name] = quantize_weight(
-                state[name], hessians[name], quantizer, bits_per_weight=bits, step_sigmas=step_sigmas, scale_columns=scale_columns, damping=damping, rounds=rounds
+                state[name],
+                hessians[name],
+                quantizer,
+                bits_per_weight=bits,
+                step_sigmas=step_sigmas,
+                scale_columns=scale_columns,
+                damping=damping,
+                rounds=rounds,
+                survivors=survivors,
             )
         except (InvalidArgumentError, NotFiniteError, KeyError) as cause:
             error = type(cause)(f"{name!r}: {cause}") if not isinstance(cause, KeyError) else InvalidArgumentError(f"bits_per_weight has no {name!r}")

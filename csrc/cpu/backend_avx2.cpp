@@ -60,7 +60,7 @@ const Backend kAvx2 = {
     {row_statistics, quantize, dequantize},
     {[](const core::MatrixDecodeJob* jobs, int count, core::MatrixBand* const* bands) { return decode_matrix_chunks<VectorAvx2>(jobs, count, bands, nullptr); }, find_matrix_places<VectorAvx2>, find_matrix_predictions<VectorAvx2>, dot_rows<VectorAvx2>, find_beyond<VectorAvx2>, add_multiple<VectorAvx2>, push_matrix_rows<VectorAvx2>},
     {find_targets<int32_t>, find_targets<float>, search_trellis<VectorAvx2, core::Trellis4>, search_trellis<VectorAvx2, core::Trellis8>, search_trellis<VectorAvx2, core::Trellis32>,
-     search_with_feedback<VectorAvx2, NoTrellis>, search_with_feedback<VectorAvx2, core::Trellis4>, search_with_feedback<VectorAvx2, core::Trellis8>, search_with_feedback<VectorAvx2, core::Trellis32>},
+     feedback_searches<VectorAvx2>()},
 };
 
 }  // namespace ans::cpu

@@ -83,7 +83,7 @@ const Backend kAvx512 = {
     {row_statistics, quantize, dequantize},
     {[](const MatrixDecodeJob* jobs, int count, MatrixBand* const* bands) { return decode_matrix_chunks<VectorAvx512>(jobs, count, bands, decode_steady_rows); }, find_matrix_places<VectorAvx512>, find_matrix_predictions<VectorAvx512>, dot_rows<VectorAvx512>, find_beyond<VectorAvx512>, add_multiple<VectorAvx512>, push_matrix_rows<VectorAvx512>},
     {find_targets<int32_t>, find_targets<float>, search_trellis<VectorAvx512, core::Trellis4>, search_trellis<VectorAvx512, core::Trellis8>, search_trellis<VectorAvx512, core::Trellis32>,
-     search_with_feedback<VectorAvx512, NoTrellis>, search_with_feedback<VectorAvx512, core::Trellis4>, search_with_feedback<VectorAvx512, core::Trellis8>, search_with_feedback<VectorAvx512, core::Trellis32>},
+     feedback_searches<VectorAvx512>()},
 };
 
 }  // namespace ans::cpu

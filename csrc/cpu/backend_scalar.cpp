@@ -34,7 +34,7 @@ const Backend kScalar = {
     {row_statistics, quantize, dequantize},
     {[](const core::MatrixDecodeJob* jobs, int count, core::MatrixBand* const* bands) { return decode_matrix_chunks<VectorPlain>(jobs, count, bands, nullptr); }, find_matrix_places<VectorPlain>, find_matrix_predictions<VectorPlain>, dot_rows<VectorPlain>, find_beyond<VectorPlain>, add_multiple<VectorPlain>, push_matrix_rows<VectorPlain>},
     {find_targets<int32_t>, find_targets<float>, search_trellis<VectorPlain, core::Trellis4>, search_trellis<VectorPlain, core::Trellis8>, search_trellis<VectorPlain, core::Trellis32>,
-     search_with_feedback<VectorPlain, NoTrellis>, search_with_feedback<VectorPlain, core::Trellis4>, search_with_feedback<VectorPlain, core::Trellis8>, search_with_feedback<VectorPlain, core::Trellis32>},
+     feedback_searches<VectorPlain>()},
 };
 
 }  // namespace ans::cpu

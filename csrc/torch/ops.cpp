@@ -20,7 +20,7 @@ STABLE_TORCH_LIBRARY(ans, m) {
   // Trellis-coded quantization: int16 symbols k, which stand for 2 * k + (state & 1) steps; error is squared, in 1 / 4096 of a squared step.
   m.def("quantize_trellis(Tensor weight, Tensor row_step, Tensor costs, int states=8, Tensor? column_step=None, Tensor? column_class=None) -> (Tensor symbols, Tensor counts, Tensor error)");
   m.def(
-      "quantize_feedback(Tensor weight, Tensor row_step, Tensor costs, int states, Tensor feedback, Tensor column_weight, Tensor? column_step=None, Tensor? column_class=None) -> "
+      "quantize_feedback(Tensor weight, Tensor row_step, Tensor costs, int states, Tensor feedback, Tensor column_weight, Tensor? column_step=None, Tensor? column_class=None, int survivors=1) -> "
       "(Tensor symbols, Tensor counts, Tensor error)");
   m.def("trellis_costs(Tensor counts, float lagrange, bool halves=True) -> (Tensor costs, Tensor bits)");
   // Statistics and tables.

@@ -65,10 +65,11 @@ struct TrellisArguments {
 // What GPTQ needs beside: how much errors of columns are made up for by others, and what they count; brought to whole blocks of columns.
 struct FeedbackArguments {
   template <class Fetch>
-  FeedbackArguments(const char* op, int64_t columns, const Tensor& feedback_in, const Tensor& column_weight, const Fetch& fetch)
-      : stride((columns + core::kFeedbackBlock - 1) / core::kFeedbackBlock * core::kFeedbackBlock), feedback(size_t(columns * stride), 0.0f), weight(size_t(columns)) {
+  FeedbackArguments(const char* op, int64_t columns, const Tensor& feedback_in, const Tensor& column_weight, int64_t survivors_in, const Fetch& fetch)
+      : survivors(int(survivors_in)), stride((columns + core::kFeedbackBlock - 1) / core::kFeedbackBlock * core::kFeedbackBlock), feedback(size_t(columns * stride), 0.0f), weight(size_t(columns)) {
     ANS_CHECK_ARGUMENT(feedback_in.scalar_type() == ScalarType::Float && feedback_in.dim() == 2 && feedback_in.size(0) == columns && feedback_in.size(1) == columns, op,
                        "feedback is not float32 [columns, columns]");
+    ANS_CHECK_ARGUMENT(survivors_in >= 1 && survivors_in <= core::kMaxSurvivors, op, "survivors is ", survivors_in, ", not 1 to ", core::kMaxSurvivors);
     ANS_CHECK_ARGUMENT(column_weight.scalar_type() == ScalarType::Float && column_weight.dim() == 1 && column_weight.numel() == columns, op, "column_weight is not a float32 number for every column");
     const std::vector<uint8_t> rows = fetch(feedback_in), weights = fetch(column_weight);
     for (int64_t i = 0; i < columns; ++i) std::memcpy(feedback.data() + i * stride, rows.data() + size_t(4 * i * columns), size_t(4 * columns));
@@ -80,6 +81,7 @@ struct FeedbackArguments {
       w = core::multiply(w, float(core::kTargetOne * core::kTargetOne));
     }
   }
+  int survivors;
   int64_t stride;
   std::vector<float> feedback;  // [columns][stride]
   std::vector<float> weight;    // [columns], as costs are

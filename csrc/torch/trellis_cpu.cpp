@@ -142,29 +142,27 @@ std::tuple<Tensor, Tensor, Tensor> quantize_trellis_cpu(const Tensor& weight, co
 
 // As quantize_trellis, but later columns make up for what earlier ones err. states 0: each integer for itself.
 std::tuple<Tensor, Tensor, Tensor> quantize_feedback_cpu(const Tensor& weight, const Tensor& row_step, const Tensor& costs, int64_t states, const Tensor& feedback, const Tensor& column_weight,
-                                                         std::optional<Tensor> column_step, std::optional<Tensor> column_class) {
+                                                         std::optional<Tensor> column_step, std::optional<Tensor> column_class, int64_t survivors) {
   constexpr const char* kOp = "quantize_feedback";
   const auto bytes_of = [&](const Tensor& t) { return host_bytes(kOp, t); };
   const TrellisArguments arguments(kOp, weight, row_step, costs, states, column_step, column_class, bytes_of, true);
   const int64_t columns = arguments.shape.columns;
-  const FeedbackArguments feedbacks(kOp, columns, feedback, column_weight, bytes_of);
+  const FeedbackArguments feedbacks(kOp, columns, feedback, column_weight, survivors, bytes_of);
   TrellisRun run(kOp, weight, row_step, arguments);
   const core::TrellisCoder& coder = cpu::backend().trellises;
-  const auto ways = core::trellis_ways(states == 0 ? 4 : int(states));
-  const auto search = states == 0 ? coder.feedback1 : states == 4 ? coder.feedback4 : states == 8 ? coder.feedback8 : coder.feedback32;
+  const auto search = coder.feedback.of(int(states), feedbacks.survivors);
   std::vector<double> error(size_t(arguments.shape.rows), 0.0);  // summed up in the order of rows, whatever threads there are
   uint32_t lane_numbers[format::kLanes];
   std::iota(lane_numbers, lane_numbers + format::kLanes, 0u);
   const Status status = parallel_ranges(run.groups(), 1, [&](int64_t begin, int64_t end) {
     core::ByteBuffer buffer;
-    buffer.reserve(core::FeedbackScratch::bytes(columns, int(states)));
-    const core::FeedbackScratch memory(buffer.data(), columns, int(states));
+    buffer.reserve(core::FeedbackScratch::bytes(columns, int(states), feedbacks.survivors));
+    const core::FeedbackScratch memory(buffer.data(), columns, int(states), feedbacks.survivors);
     std::vector<int64_t> own_counts = run.no_counts();
     for (int64_t g = begin; g < end; ++g) {
       const RowGroup group = run.group(g);
       if (const Status s = run.find_targets(group, coder.find_float_targets, memory.targets); s != Status::kOk) return s;
-      search({memory.targets, columns, feedbacks.stride, feedbacks.feedback.data(), feedbacks.weight.data(), arguments.costs.data(), run.column_class(), ways.data(), lane_numbers,
-              memory.paths_at, memory.history, memory.decided, memory.decisions, memory.chosen, memory.values});
+      search({memory, feedbacks.survivors, columns, feedbacks.stride, feedbacks.feedback.data(), feedbacks.weight.data(), arguments.costs.data(), run.column_class(), lane_numbers});
       run.put_values(group, memory.values, &own_counts);
       for (int64_t j = 0; j < columns; ++j)
         for (int64_t lane = 0; lane < group.width; ++lane) {

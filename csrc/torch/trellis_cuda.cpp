@@ -44,6 +44,7 @@ class TrellisRun {
     upload.send(op_, rows_, stream_);
     scratch_ = device_bytes(rows_, bytes_of_warp * warps);
     return {rows_.const_data_ptr(),
+            arguments_.type,
             steps_.const_data_ptr<float>(),
             arguments_.column_step.empty() ? nullptr : upload.at<float>(step_at_),
             arguments_.column_class.empty() ? nullptr : upload.at<uint8_t>(class_at_),
@@ -86,27 +87,27 @@ std::tuple<Tensor, Tensor, Tensor> quantize_trellis_cuda(const Tensor& weight, c
   if (run.is_empty()) return {run.symbols, run.counts, run.error};
   cuda::TrellisLaunch launch = run.launch(512 * arguments.shape.columns, int64_t{1} << 29);
   launch.error = device_pointer<unsigned long long>(run.error);
-  run.wait(cuda::quantize_trellis(launch, int(states), arguments.type, here.stream));
+  run.wait(cuda::quantize_trellis(launch, int(states), here.stream));
   return {run.symbols, run.counts, run.error};
 }
 
 // As quantize_trellis, but later columns make up for what earlier ones err. states 0: each integer for itself.
 std::tuple<Tensor, Tensor, Tensor> quantize_feedback_cuda(const Tensor& weight, const Tensor& row_step, const Tensor& costs, int64_t states, const Tensor& feedback, const Tensor& column_weight,
-                                                          std::optional<Tensor> column_step, std::optional<Tensor> column_class) {
+                                                          std::optional<Tensor> column_step, std::optional<Tensor> column_class, int64_t survivors) {
   constexpr const char* kOp = "quantize_feedback";
   ANS_CHECK_ARGUMENT(on_gpu(weight), kOp, "weight is not on the GPU of the other arguments");
   const OnDevice here(weight);
   const auto fetch = [&](const Tensor& t) { return fetch_now(kOp, t, here.stream); };
   const TrellisArguments arguments(kOp, weight, row_step, costs, states, column_step, column_class, fetch, true);
   const RowShape shape = arguments.shape;
-  const FeedbackArguments feedbacks(kOp, shape.columns, feedback, column_weight, fetch);
+  const FeedbackArguments feedbacks(kOp, shape.columns, feedback, column_weight, survivors, fetch);
   TrellisRun run(kOp, weight, row_step, arguments, states == 0 ? 4 : int(states), ScalarType::Double, here.stream);
   if (run.is_empty()) return {run.symbols, run.counts, run.error};
   const size_t feedback_at = run.upload.add(feedbacks.feedback), weight_at = run.upload.add(feedbacks.weight);
-  const cuda::TrellisLaunch rows = run.launch(core::FeedbackScratch::bytes(shape.columns, int(states)), int64_t{1} << 30);
+  const cuda::TrellisLaunch rows = run.launch(core::FeedbackScratch::bytes(shape.columns, int(states), feedbacks.survivors), int64_t{1} << 30);
   const Tensor row_error = device_bytes(weight, 8 * shape.rows);
-  const cuda::FeedbackLaunch launch{rows, run.upload.at<float>(feedback_at), feedbacks.stride, run.upload.at<float>(weight_at), device_pointer<double>(row_error)};
-  run.wait(cuda::quantize_feedback(launch, int(states), arguments.type, here.stream));
+  const cuda::FeedbackLaunch launch{rows, feedbacks.survivors, run.upload.at<float>(feedback_at), feedbacks.stride, run.upload.at<float>(weight_at), device_pointer<double>(row_error)};
+  run.wait(cuda::quantize_feedback(launch, int(states), here.stream));
   const std::vector<uint8_t> fetched = fetch_now(kOp, row_error, here.stream);
   std::vector<double> of_rows(size_t(shape.rows));
   std::memcpy(of_rows.data(), fetched.data(), fetched.size());

@@ -47,18 +47,19 @@ struct Found {
   bool operator==(const Found& other) const { return values == other.values && errors == other.errors; }
 };
 
+using Search = core::FeedbackSearches::Search;
+
 // Memory of exactly what the search may use.
-template <class Search>
-Found search(const Search& by, int states, const Rows& r) {
-  const auto ways = core::trellis_ways(states < 4 ? 4 : states);
-  const size_t size = size_t(r.columns * format::kLanes), paths = size_t(states);
-  std::vector<uint32_t> lanes, path(paths * format::kLanes), history(2 * core::kFeedbackWindow * paths * format::kLanes), decided(size), decisions(size);
+Found search(Search by, int states, int survivors, const Rows& r) {
+  const size_t size = size_t(r.columns * format::kLanes);
+  std::vector<uint32_t> lanes;
   for (uint32_t i = 0; i < uint32_t(format::kLanes); ++i) lanes.push_back(i);
-  std::vector<int16_t> chosen(size * paths + 2);
+  std::vector<uint32_t> memory(size_t(core::FeedbackScratch::bytes(r.columns, states, survivors)) / 4);
+  const core::FeedbackScratch scratch(reinterpret_cast<uint8_t*>(memory.data()), r.columns, states, survivors);
+  if (size > 0) std::memcpy(scratch.targets, r.targets.data(), 4 * size);
+  by({scratch, survivors, r.columns, r.stride, r.feedback.data(), r.weight.data(), r.costs.data(), r.column_class.data(), lanes.data()});
   Found found{std::vector<int32_t>(size), std::vector<float>(size)};
-  by(core::FeedbackJob{r.targets.data(), r.columns, r.stride, r.feedback.data(), r.weight.data(), r.costs.data(), r.column_class.data(), ways.data(), lanes.data(), path.data(),
-                       history.data(), decided.data(), decisions.data(), chosen.data(), found.values.data()});
-  if (size > 0) std::memcpy(found.errors.data(), decided.data(), 4 * size);
+  if (size > 0) std::memcpy(found.values.data(), scratch.values, 4 * size), std::memcpy(found.errors.data(), scratch.decided, 4 * size);
   return found;
 }
 
@@ -68,63 +69,79 @@ struct Alone {  // each integer for itself
 };
 
 struct Path {
-  float length = 1e30f;
+  float length;
   std::vector<float> errors;
   std::vector<int32_t> values;
+  Path longer(float by, float error, int32_t value) const {
+    Path path = *this;
+    path.length += by;
+    path.errors.push_back(error);
+    path.values.push_back(value);
+    return path;
+  }
 };
 
-// One row, with all paths as they are.
+// One row, with all paths as they are: those of each state, the shortest first.
 template <class Machine>
-Path whole_paths(const Rows& r, int lane) {
-  std::vector<Path> paths(Machine::kStates);
-  paths[0].length = 0;
+Path whole_paths(const Rows& r, int lane, int survivors) {
+  std::vector<std::vector<Path>> paths(Machine::kStates);
+  paths[0].push_back({0.0f, {}, {}});
   for (int64_t j = 0; j < r.columns; ++j) {
     if (j % core::kFeedbackBlock == 0) {
-      float least = paths[0].length;
-      for (const Path& p : paths) least = std::min(least, p.length);
-      for (Path& p : paths) p.length -= least;
+      float least = 1e30f;
+      for (const auto& of_state : paths)
+        for (const Path& p : of_state) least = std::min(least, p.length);
+      for (auto& of_state : paths)
+        for (Path& p : of_state) p.length -= least;
     }
-    std::vector<Path> next(Machine::kStates);
-    std::vector<bool> reached(Machine::kStates, false);
-    for (uint32_t s = 0; s < uint32_t(Machine::kStates); ++s) {
-      float sum = 0;
-      for (int64_t i = 0; i < j; ++i) sum += (paths[s].errors.empty() ? 0.0f : paths[s].errors[size_t(i)]) * r.feedback[size_t(i * r.stride + j)];
-      const float t = r.targets[size_t(j * format::kLanes + lane)] - sum;
-      for (uint32_t parity = 0; parity < (Machine::kStates == 1 ? 1u : 2u); ++parity) {
-        const int32_t apart = Machine::kStates == 1 ? 1 : 4, residue = Machine::kStates == 1 ? 0 : int32_t(2 * parity + (s & 1));
-        const int32_t low = apart * int32_t(std::floor((t - float(residue)) / float(apart))) + residue;
-        auto cost = [&](int32_t v, float error) {
-          return error * error * r.weight[size_t(j)] + float(r.costs[size_t(r.column_class[size_t(j)]) * kColumnCosts + size_t(core::trellis_place(v))]);
-        };
-        const float below = t - float(low), over = below - float(apart);
-        const bool above = cost(low + apart, over) < cost(low, below);
-        const float length = paths[s].length + std::min(cost(low, below), cost(low + apart, over));
-        const uint32_t n = Machine::next(s, parity);
-        if (reached[n] && !(length < next[n].length)) continue;
-        reached[n] = true;
-        next[n] = paths[s];
-        if (next[n].errors.empty()) next[n].errors.assign(size_t(j), 0.0f), next[n].values.assign(size_t(j), 0);
-        next[n].length = length;
-        next[n].errors.push_back(above ? over : below);
-        next[n].values.push_back(above ? low + apart : low);
+    std::vector<std::vector<Path>> next(Machine::kStates);
+    auto offer = [&](uint32_t n, Path path) {
+      auto& best = next[n];
+      size_t at = best.size();
+      while (at > 0 && path.length < best[at - 1].length) --at;
+      best.insert(best.begin() + long(at), std::move(path));
+      if (best.size() > size_t(survivors)) best.pop_back();
+    };
+    auto cost = [&](int32_t v, float error) {
+      return error * error * r.weight[size_t(j)] + float(r.costs[size_t(r.column_class[size_t(j)]) * kColumnCosts + size_t(core::trellis_place(v))]);
+    };
+    for (uint32_t s = 0; s < uint32_t(Machine::kStates); ++s)
+      for (const Path& path : paths[s]) {
+        float sum = 0;
+        for (int64_t i = 0; i < j; ++i) sum += path.errors[size_t(i)] * r.feedback[size_t(i * r.stride + j)];
+        const float t = r.targets[size_t(j * format::kLanes + lane)] - sum;
+        if (Machine::kStates == 1) {
+          const int32_t low = int32_t(std::floor(t));
+          const float below = t - float(low), over = below - 1.0f;
+          offer(0, path.longer(cost(low, below), below, low));
+          offer(0, path.longer(cost(low + 1, over), over, low + 1));
+          continue;
+        }
+        for (uint32_t parity = 0; parity < 2; ++parity) {
+          const int32_t residue = int32_t(2 * parity + (s & 1)), low = 4 * int32_t(std::floor((t - float(residue)) / 4)) + residue;
+          const float below = t - float(low), over = below - 4.0f;
+          const bool above = cost(low + 4, over) < cost(low, below);
+          offer(Machine::next(s, parity), path.longer(std::min(cost(low, below), cost(low + 4, over)), above ? over : below, above ? low + 4 : low));
+        }
       }
-    }
     paths = std::move(next);
   }
-  Path best = paths[0];
-  for (const Path& p : paths)
-    if (p.length < best.length) best = p;
-  return best;
+  const Path* best = nullptr;
+  for (const auto& of_state : paths)
+    for (const Path& p : of_state)
+      if (best == nullptr || p.length < best->length) best = &p;
+  return *best;
 }
 
 template <class Machine>
-void check(void (*core::TrellisCoder::*by)(const core::FeedbackJob&), unsigned seed) {
+void check(int states, int survivors, unsigned seed) {
   std::mt19937 rng(seed);
-  for (int trial = 0; trial < 12; ++trial) {  // too few columns for anything to be decided early
+  const Search by = cpu::kScalar.trellises.feedback.of(states, survivors);
+  for (int trial = 0; trial < 8; ++trial) {  // too few columns for anything to be decided early
     const Rows r = make_rows(rng, 1 + rng() % (core::kFeedbackWindow - core::kFeedbackBlock), 1 + trial % 3, trial % 4 == 0 ? 200 : 3, trial % 3 == 0 ? 0 : 0.7);
-    const Found found = search(cpu::kScalar.trellises.*by, Machine::kStates, r);
+    const Found found = search(by, states, survivors, r);
     for (int lane = 0; lane < format::kLanes; ++lane) {
-      const Path path = whole_paths<Machine>(r, lane);
+      const Path path = whole_paths<Machine>(r, lane, survivors);
       for (int64_t j = 0; j < r.columns; ++j) {
         ASSERT_EQ(path.values[size_t(j)], found.values[size_t(j * format::kLanes + lane)]) << "trial " << trial << " lane " << lane << " column " << j << " of " << r.columns;
         ASSERT_EQ(path.errors[size_t(j)], found.errors[size_t(j * format::kLanes + lane)]);
@@ -133,8 +150,9 @@ void check(void (*core::TrellisCoder::*by)(const core::FeedbackJob&), unsigned s
   }
   for (const int64_t columns : {0, 1, 7, 64, 65, 700}) {
     const Rows r = make_rows(rng, columns, 2, 4, 0.9);
-    const Found expected = search(cpu::kScalar.trellises.*by, Machine::kStates, r);
-    for (const cpu::Backend* backend : cpu::available_backends()) ASSERT_EQ(search(backend->trellises.*by, Machine::kStates, r), expected) << backend->name << ", " << columns << " columns";
+    const Found expected = search(by, states, survivors, r);
+    for (const cpu::Backend* backend : cpu::available_backends())
+      ASSERT_EQ(search(backend->trellises.feedback.of(states, survivors), states, survivors, r), expected) << backend->name << ", " << columns << " columns";
     // What is said to be erred is what these integers err, and the machine has them.
     for (int lane = 0; lane < format::kLanes; ++lane) {
       uint32_t state = 0;
@@ -153,23 +171,55 @@ void check(void (*core::TrellisCoder::*by)(const core::FeedbackJob&), unsigned s
 }
 
 TEST(Feedback, FollowsAllPathsOnEveryBackend) {
-  check<Alone>(&core::TrellisCoder::feedback1, 1);
-  check<core::Trellis4>(&core::TrellisCoder::feedback4, 2);
-  check<core::Trellis8>(&core::TrellisCoder::feedback8, 3);
-  check<core::Trellis32>(&core::TrellisCoder::feedback32, 4);
+  check<Alone>(0, 1, 1);
+  check<core::Trellis4>(4, 1, 2);
+  check<core::Trellis8>(8, 1, 3);
+  check<core::Trellis32>(32, 1, 4);
 }
 
-template <class Machine>
+TEST(Feedback, FollowsSeveralPathsOfEveryState) {
+  for (const int survivors : {2, 3, 4}) {
+    check<Alone>(0, survivors, 5);
+    check<core::Trellis4>(4, survivors, 6);
+  }
+  check<core::Trellis8>(8, 4, 7);
+  check<core::Trellis32>(32, 2, 8);
+}
+
+// Of all rows: what the search makes least, without costs of symbols.
+double total_error(const Rows& r, const Found& found) {
+  double sum = 0;
+  for (size_t i = 0; i < found.errors.size(); ++i) sum += double(found.errors[i]) * double(found.errors[i]) * double(r.weight[i / size_t(format::kLanes)]);
+  return sum;
+}
+
+TEST(Feedback, MorePathsErrLess) {
+  std::mt19937 rng(9);
+  Rows r = make_rows(rng, 200, 1, 4, 0.9);
+  std::fill(r.costs.begin(), r.costs.end(), 0u);
+  for (const int states : {0, 8}) {
+    double before = 1e300;
+    for (const int survivors : {1, 2, 4}) {
+      const double error = total_error(r, search(cpu::backend().trellises.feedback.of(states, survivors), states, survivors, r));
+      EXPECT_LT(error, 0.995 * before) << states << " states, " << survivors << " survivors";
+      before = error;
+    }
+  }
+}
+
+template <class Machine, int kMost>
 void by_warp(const core::FeedbackJob& job) {
-  testing::EmulatedWarp::run([&] { core::ANS_TARGET::search_with_feedback<core::ANS_TARGET::VectorWarp<testing::EmulatedWarp>, Machine>(job); }, 1);
+  testing::EmulatedWarp::run([&] { core::ANS_TARGET::search_with_feedback<core::ANS_TARGET::VectorWarp<testing::EmulatedWarp>, Machine, kMost>(job); }, 1);
 }
 
 TEST(Feedback, AWarpFindsTheSame) {
-  std::mt19937 rng(5);
+  std::mt19937 rng(10);
   for (const int64_t columns : {1, 70, 130}) {
     const Rows r = make_rows(rng, columns, 2, 4, 0.9);
-    ASSERT_EQ(search(by_warp<core::ANS_TARGET::NoTrellis>, 1, r), search(cpu::kScalar.trellises.feedback1, 1, r));
-    ASSERT_EQ(search(by_warp<core::Trellis8>, 8, r), search(cpu::kScalar.trellises.feedback8, 8, r));
+    const core::FeedbackSearches& searches = cpu::kScalar.trellises.feedback;
+    ASSERT_EQ(search(by_warp<core::ANS_TARGET::NoTrellis, 1>, 0, 1, r), search(searches.one[0], 0, 1, r));
+    ASSERT_EQ(search(by_warp<core::Trellis8, 1>, 8, 1, r), search(searches.one[2], 8, 1, r));
+    ASSERT_EQ(search(by_warp<core::Trellis8, 4>, 8, 3, r), search(searches.several[2], 8, 3, r));
   }
 }
 

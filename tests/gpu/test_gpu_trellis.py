@@ -30,9 +30,11 @@ def test_symbols_are_those_of_the_cpu(gpu, states: int, dtype: torch.dtype) -> N
     same(gpu.ops.quantize_trellis(gpu.to(w[:0]), gpu.to(step[:0]), gpu.to(costs[:1]), states, None, None), C.quantize_trellis(w[:0], step[:0], costs[:1], states))
 
 
-@pytest.mark.parametrize("states", [0, 4, 8, 32])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_errors_are_made_up_for_as_on_the_cpu(gpu, states: int, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(
+    "states, survivors, dtype",
+    [(0, 1, torch.float32), (0, 4, torch.float16), (4, 1, torch.bfloat16), (4, 2, torch.float32), (8, 1, torch.float16), (8, 3, torch.bfloat16), (32, 1, torch.float32), (32, 4, torch.bfloat16)],
+)
+def test_errors_are_made_up_for_as_on_the_cpu(gpu, states: int, survivors: int, dtype: torch.dtype) -> None:
     g = torch.Generator().manual_seed(4)
     w = weights(dtype)[:40, :90].contiguous()
     step = 0.23 * w.float().std(1)
@@ -41,9 +43,9 @@ def test_errors_are_made_up_for_as_on_the_cpu(gpu, states: int, dtype: torch.dty
     costs = C.trellis_costs(C.quantize_feedback(w, step, torch.zeros(3, 4, 128, dtype=torch.int32), states, feedback, weight, column_step, column_class)[1], 0.4, states > 0)[0]
     arguments = (w, step, costs, feedback, weight, column_step, column_class)
     w_, step_, costs_, feedback_, weight_, column_step_, column_class_ = gpu.to(list(arguments))
-    found = gpu.ops.quantize_feedback(w_, step_, costs_, states, feedback_, weight_, column_step_, column_class_)
-    same(found, C.quantize_feedback(w, step, costs, states, feedback, weight, column_step, column_class))
-    nothing = gpu.ops.quantize_feedback(w_[:0], step_[:0], costs_[:1], states, feedback_, weight_, None, None)
+    found = gpu.ops.quantize_feedback(w_, step_, costs_, states, feedback_, weight_, column_step_, column_class_, survivors)
+    same(found, C.quantize_feedback(w, step, costs, states, feedback, weight, column_step, column_class, survivors))
+    nothing = gpu.ops.quantize_feedback(w_[:0], step_[:0], costs_[:1], states, feedback_, weight_, None, None, survivors)
     same(nothing, C.quantize_feedback(w[:0], step[:0], costs[:1], states, feedback, weight))
     for wrong in (feedback_[1:], feedback_ * float("nan")):
         assert name_of_error(lambda: gpu.ops.quantize_feedback(w_, step_, costs_, states, wrong, weight_, None, None)) in ("InvalidArgument", "NotFinite")

@@ -38,51 +38,62 @@ struct TrellisJob {
 // Columns whose targets are found at once, and the most that are not decided (see feedback_search.h).
 constexpr int kFeedbackBlock = 8, kFeedbackWindow = 64;
 
+// Paths that every state may have.
+constexpr int kMaxSurvivors = 4;
+
+// Memory of a search with feedback for 32 rows, cut out of one piece.
+struct FeedbackScratch {
+  static ANS_HD int64_t paths_of(int states, int survivors) { return int64_t(states == 0 ? 1 : states) * survivors; }
+  static ANS_HD int64_t bytes(int64_t columns, int states, int survivors) {
+    return 4 * 32 * (3 * columns + paths_of(states, survivors) * (columns + 1 + kFeedbackWindow + kFeedbackBlock + 2 + 2 * kFeedbackBlock));
+  }
+  ANS_HD FeedbackScratch(uint8_t* memory, int64_t columns, int states, int survivors) {
+    const int64_t number = paths_of(states, survivors), row = 32;
+    uint32_t* next = reinterpret_cast<uint32_t*>(memory);
+    auto take = [&](int64_t rows) {
+      uint32_t* const taken = next;
+      next += row * rows;
+      return taken;
+    };
+    targets = reinterpret_cast<float*>(take(columns));
+    values = reinterpret_cast<int32_t*>(take(columns));
+    decided = take(columns);
+    chosen = take(number * columns);
+    paths = take(number);
+    history = take(number * kFeedbackWindow);
+    sums = take(number * kFeedbackBlock);
+    origin = take(number * 2);
+    recent = take(number * 2 * kFeedbackBlock);
+  }
+  float* targets;     // [columns][32], at most kMaxTrellisValue: what is to be quantized
+  int32_t* values;    // [columns][32]: the integers
+  uint32_t* decided;  // [columns][32]; in the end what each column errs, as float
+  // Of the search alone (see feedback_search.h).
+  uint32_t* chosen;   // [columns][paths][32]
+  uint32_t* paths;    // [paths][32]
+  uint32_t* history;  // [kFeedbackWindow][paths][32]
+  uint32_t* sums;     // [kFeedbackBlock][paths][32]
+  uint32_t* origin;   // [2][paths][32]
+  uint32_t* recent;   // [2][kFeedbackBlock][paths][32]
+};
+
 // 32 rows whose errors are made up for. Targets and integers are in steps.
 struct FeedbackJob {
-  const float* targets;         // [columns][32], at most kMaxTrellisValue
+  const FeedbackScratch& memory;
+  int survivors;
   int64_t columns, stride;      // stride: columns, rounded up to whole blocks
   const float* feedback;        // [columns][stride]: how much of what column i errs is subtracted from the target of column j > i
   const float* weight;          // [columns]: what a squared error counts
   const uint32_t* costs;        // [classes][kColumnCosts], as weighted squared errors
   const uint8_t* column_class;  // [columns] or null: all are 0
-  const uint32_t* ways;         // [states][2]: the machine's way()
   const uint32_t* lane_numbers; // [32]: 0 … 31
-  // Scratch.
-  uint32_t* paths;              // [states][32]
-  uint32_t* history;            // [2][kFeedbackWindow][states][32]
-  uint32_t* decided;            // [columns][32]; in the end what each column errs, as float
-  uint32_t* decisions;          // [columns][32]
-  int16_t* chosen;              // [columns][states][32], and 2 more
-  int32_t* values;              // [columns][32]: the integers
 };
 
-// Memory of a search, cut out of one piece.
-struct FeedbackScratch {
-  static ANS_HD int64_t bytes(int64_t columns, int states) {
-    const int64_t paths = states == 0 ? 1 : states, row = 4 * 32;
-    return row * (4 * columns + (1 + 2 * kFeedbackWindow) * paths) + row / 2 * paths * columns + row;
-  }
-  ANS_HD FeedbackScratch(uint8_t* memory, int64_t columns, int states) {
-    const int64_t paths = states == 0 ? 1 : states, row = 32;
-    uint32_t* next = reinterpret_cast<uint32_t*>(memory);
-    auto take = [&](int64_t numbers) {
-      uint32_t* const taken = next;
-      next += numbers;
-      return taken;
-    };
-    targets = reinterpret_cast<float*>(take(row * columns));
-    values = reinterpret_cast<int32_t*>(take(row * columns));
-    decided = take(row * columns);
-    decisions = take(row * columns);
-    paths_at = take(row * paths);
-    history = take(2 * row * kFeedbackWindow * paths);
-    chosen = reinterpret_cast<int16_t*>(next);
-  }
-  float* targets;
-  int32_t* values;
-  uint32_t *decided, *decisions, *paths_at, *history;
-  int16_t* chosen;
+// By the states of the machine: none, 4, 8, 32; with one path for every state, or several.
+struct FeedbackSearches {
+  using Search = void (*)(const FeedbackJob& job);
+  Search one[4], several[4];
+  Search of(int states, int survivors) const { return (survivors == 1 ? one : several)[states == 0 ? 0 : states == 4 ? 1 : states == 8 ? 2 : 3]; }
 };
 
 struct TrellisCoder {
@@ -95,11 +106,8 @@ struct TrellisCoder {
   void (*search4)(const TrellisJob& job);
   void (*search8)(const TrellisJob& job);
   void (*search32)(const TrellisJob& job);
-  // Those of least weighted error squared + cost, where errors are made up for; the first one without a machine.
-  void (*feedback1)(const FeedbackJob& job);
-  void (*feedback4)(const FeedbackJob& job);
-  void (*feedback8)(const FeedbackJob& job);
-  void (*feedback32)(const FeedbackJob& job);
+  // Those of least weighted error squared + cost, where errors are made up for.
+  FeedbackSearches feedback;
 };
 
 }  // namespace ans::core
