@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 import torch_ans
+from evaluation import flat
 from torch_ans import gptq, tree, weights
 from torch_ans.entries import Kind
 from torch_ans.model_files import read_model
@@ -135,7 +136,7 @@ class Subject:
         else:
             size, decoded, told = self._ours(quantizer, bits)
         count = sum(w.numel() for w in self.weights.values())
-        row = {"quantizer": quantizer, "target_bits": bits, "bytes": size, "weights": count, "mse": self._mse(decoded), "mse_flat": self._mse_flat(decoded), **told}
+        row = {"quantizer": quantizer, "target_bits": bits, "bytes": size, "weights": count, "mse": self._mse(decoded), "mse_flat": flat.error(self.weights, decoded), **told}
         if self.error_of is not None:
             row |= self.error_of(decoded)
         rest = "  ".join(f"{row[name]:.6f}" for name in ("error", "bits_per_token") if name in row)
@@ -145,7 +146,7 @@ class Subject:
     def _ours(self, quantizer: str, bits: float) -> tuple[int, dict[str, Tensor], dict[str, float]]:
         begin = time.perf_counter()
         if quantizer.endswith("-flat"):
-            quantized = self._flat(quantizer.removesuffix("-flat"), bits)
+            quantized = flat.at_bits(self.weights, quantizer.removesuffix("-flat"), bits)
         else:
             quantized = {name: self._quantized(quantizer, name, bits) for name in self.weights}
         seconds = time.perf_counter() - begin
@@ -173,35 +174,6 @@ class Subject:
         if base not in QUANTIZERS:
             raise torch_ans.InvalidArgumentError(f"there is no quantizer {quantizer!r}")
         return gptq.quantize_weight(self.weights[name], self.hessians[name], base, bits_per_weight=bits, **options)
-
-    def _flat(self, base: str, bits: float) -> dict[str, QuantizedWeight]:
-        """All weights in multiples of one step."""
-        if base not in QUANTIZERS:
-            raise torch_ans.InvalidArgumentError(f"there is no quantizer {base + '-flat'!r}")
-        states, found, exponent = QUANTIZERS[base], {}, torch.tensor(-8, dtype=torch.int32)
-
-        def rate(step: float) -> float:
-            total = 0.0
-            for name, w in self.weights.items():
-                scale = torch.full((w.shape[0],), step * 256).half()
-                steps = weights.step_of(scale, exponent)
-                if states:
-                    q = torch_ans.ops.quantize_trellis(w.float(), steps, states)
-                    symbols, coded = q.symbols, q.bits
-                else:
-                    symbols = weights.round_to_steps(w.float(), steps)
-                    coded = weights.entropy_bits(symbols)
-                total += coded
-                found[name] = QuantizedWeight(weights.narrowed(symbols), scale, int(exponent), None, states, tuple(w.shape), w.dtype)
-            return total / sum(w.numel() for w in self.weights.values())
-
-        deviation = math.sqrt(sum(float(w.double().square().sum()) for w in self.weights.values()) / sum(w.numel() for w in self.weights.values()))
-        weights.solve_step(rate, bits, weights.first_step(states, bits) * deviation)
-        return found
-
-    def _mse_flat(self, decoded: Mapping[str, Tensor]) -> float:
-        squares = sum(float((w.double() - decoded[name].double()).square().sum()) for name, w in self.weights.items())
-        return squares / sum(float(w.double().square().sum()) for w in self.weights.values())
 
     def _mse(self, decoded: Mapping[str, Tensor]) -> float:
         total = 0.0

@@ -36,6 +36,9 @@ core::Status parallel_ranges(int64_t n, int64_t grain, const Work& work) {
   return core::Status(failure.load());
 }
 
+// For a result that may never have been written.
+inline void advise_huge_pages(const Tensor& out) { core::advise_huge_pages(out.mutable_data_ptr(), out.numel() * out.element_size()); }
+
 // A result on the host that is about to be filled. What cannot be had is an error of our own: torch's allocator would print a stack.
 inline Tensor host_result(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef shape, ScalarType dtype) {
   constexpr int64_t kWorthAsking = int64_t{1} << 28;
@@ -47,7 +50,7 @@ inline Tensor host_result(const Tensor& like, torch::headeronly::IntHeaderOnlyAr
     std::free(memory);
   }
   Tensor result = torch::stable::new_empty(like, shape, dtype);
-  core::advise_huge_pages(result.mutable_data_ptr(), result.numel() * result.element_size());
+  advise_huge_pages(result);
   return result;
 }
 

@@ -168,6 +168,7 @@ void decode_streams_into(const char* op, const std::vector<Tensor>& streams, con
     ANS_CHECK_ARGUMENT(outs[i].is_contiguous(), op, "out is not contiguous");
     inputs.emplace_back(op, name_stream(i, streams.size()), streams[i], outs[i].numel(), symbol_type(op, outs[i].scalar_type()));
     addresses.push_back(static_cast<uint8_t*>(outs[i].mutable_data_ptr()));
+    advise_huge_pages(outs[i]);
   }
   decode_all(op, inputs, addresses, {});
 }
@@ -185,6 +186,7 @@ void decode_streams_to_weights(const char* kOp, const std::vector<Tensor>& strea
     ANS_CHECK_ARGUMENT(outs[i].is_cpu(), kOp, "out is not on the CPU");
     inputs.emplace_back(kOp, name_stream(i, streams.size()), streams[i], outs[i].numel(), type);
     destinations.emplace_back(kOp, outs[i], scales[i], exponents[i], type);
+    advise_huge_pages(outs[i]);
   }
   const std::vector<Tensor> factors = checked_column_factors(kOp, outs, column_factors);
   for (size_t i = 0; i < factors.size(); ++i)
