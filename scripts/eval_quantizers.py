@@ -31,7 +31,7 @@ from torch import Tensor
 
 import torch_ans
 from evaluation import flat
-from torch_ans import gptq, tree, weights
+from torch_ans import gptq, grid, tree, weights
 from torch_ans.entries import Kind
 from torch_ans.model_files import read_model
 from torch_ans.weights import QUANTIZERS, QuantizedWeight
@@ -164,7 +164,7 @@ class Subject:
     def _quantized(self, quantizer: str, name: str, bits: float) -> QuantizedWeight:
         base = quantizer.removeprefix("gptq-").removesuffix("+columns")
         if base == quantizer or name not in self.hessians:  # embeddings have no Hessian
-            return weights.quantize_weight(self.weights[name], "uniform" if base == "nearest" else base, bits_per_weight=bits)
+            return grid.quantize_weight(self.weights[name], "uniform" if base == "nearest" else base, bits_per_weight=bits)
         base, several, survivors = base.partition("x")
         options: dict[str, Any] = {"scale_columns": None if quantizer.endswith("+columns") else False}
         if several:

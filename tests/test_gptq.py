@@ -14,7 +14,7 @@ from model_examples import normal, same
 from torch import Tensor, nn
 
 import torch_ans
-from torch_ans import errors, gptq, ops, weights
+from torch_ans import errors, gptq, grid, ops, weights
 from torch_ans.weights import QUANTIZERS
 
 
@@ -41,7 +41,7 @@ def coded_bits(q: weights.QuantizedWeight) -> float:
 @pytest.mark.parametrize("quantizer", QUANTIZERS)
 def test_the_output_errs_less_than_by_rounding(quantizer: str) -> None:
     h, w = hessian(inputs()), normal(300, 96, seed=5)
-    rounded = weights.quantize_weight(w, quantizer, bits_per_weight=3.3)
+    rounded = grid.quantize_weight(w, quantizer, bits_per_weight=3.3)
     for scaled in (False, True, None):
         q = gptq.quantize_weight(w, h, quantizer, bits_per_weight=3.3, scale_columns=scaled)
         assert scaled is None or (q.column_scale is not None) == scaled

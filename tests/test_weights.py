@@ -11,8 +11,9 @@ from model_examples import normal, same
 from torch import Tensor
 
 import torch_ans
-from torch_ans import batches, cli, errors, ops, prediction, weights
-from torch_ans.weights import QUANTIZERS, QuantizedWeight, quantize_weight
+from torch_ans import batches, cli, errors, grid, ops, prediction, weights
+from torch_ans.grid import quantize_weight
+from torch_ans.weights import QUANTIZERS, QuantizedWeight
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 
@@ -94,7 +95,7 @@ def given(trellis: int, scaled: bool) -> QuantizedWeight:
     """As another quantizer might make it: with scales of columns."""
     w = normal(70, 48, seed=6)
     column_scale = (8 * normal(48, seed=7)).round().to(torch.int8) if scaled else None
-    steps = weights.row_steps(w, 0.3)
+    steps = grid.row_steps(w, 0.3)
     factor = weights.column_factor(column_scale) if column_scale is not None else None
     symbols = ops.quantize_trellis(w, steps.step, trellis, column_step=factor).symbols if trellis else weights.round_to_steps(w, steps.step, factor)
     return QuantizedWeight(weights.narrowed(symbols), steps.scale, int(steps.exponent), column_scale, trellis, (7, 10, 48), torch.bfloat16)
@@ -238,7 +239,7 @@ def test_weights_are_made_while_streams_are_decoded(trellis: int, wild: bool, dt
     w = normal(333, 300, seed=9)
     if wild:
         w[::5, ::7] *= 100
-    steps = weights.row_steps(w, 0.01 if wild else 0.3)
+    steps = grid.row_steps(w, 0.01 if wild else 0.3)
     factor = weights.column_factor((8 * normal(300, seed=2)).round().to(torch.int8))
     for factors in (None, factor):
         symbols = weights.narrowed(ops.quantize_trellis(w, steps.step, trellis, column_step=factors).symbols if trellis else weights.round_to_steps(w, steps.step, factors))

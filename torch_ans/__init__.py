@@ -47,8 +47,9 @@ from .ops import (  # noqa: E402, F401
     quantize,
     quantize_many,
 )
+from .grid import quantize_weight  # noqa: E402, F401
 from .reader import AnsFile  # noqa: E402, F401
-from .weights import QuantizedWeight, quantize_weight  # noqa: E402, F401
+from .weights import QuantizedWeight  # noqa: E402, F401
 from .streams import decode_stream, encode_stream  # noqa: E402, F401
 
 if (_wanted := os.environ.get("TORCH_ANS_BACKEND")) and cpu_backend() != _wanted:

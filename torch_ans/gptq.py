@@ -14,13 +14,13 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from . import ops, weights
+from . import grid, ops, weights
 from .errors import InvalidArgumentError, NotFiniteError
 from .weights import QUANTIZERS, QuantizedWeight
 
@@ -224,80 +224,101 @@ def quantize_weight(
     optimisation for "uniform" too. scale_columns: whether columns have scales (see `column_scales`); None: if that makes errors smaller at equal bits. damping: see `inverse_factor`.
     rounds: so often the bits that symbols take are found anew; with 0 errors alone count, as GPTQ is usually done. survivors: see `ops.quantize_feedback`.
     Raises InvalidArgumentError, and NotFiniteError for NaN and infinity."""
-    bits_per_weight, step_sigmas = weights.check_grid(quantizer, bits_per_weight, step_sigmas)
-    if weight.dim() != 2:
-        raise InvalidArgumentError(f"the weight has {weight.dim()} dimensions, not 2")
-    if hessian.shape != (weight.shape[1], weight.shape[1]):
-        raise InvalidArgumentError(f"the Hessian of a weight with {weight.shape[1]} columns has the shape {tuple(hessian.shape)}")
-    if weight.numel() == 0:
-        raise InvalidArgumentError("the weight has no elements")
-    rows = weight.detach().float()
-    factor = inverse_factor(hessian.to(rows.device), damping)
-    states = QUANTIZERS[quantizer]
-    start = float(step_sigmas) if bits_per_weight is None else weights.first_step(states, bits_per_weight)
-    choices = [True, False] if scale_columns is None else [scale_columns]
-    searches = [_Search(rows, factor, column_scales(factor) if scaled else None, states, rounds, survivors) for scaled in choices]
-    stride = max(1, rows.numel() // _SAMPLE)
-    search = min(searches, key=lambda s: s.run(start, stride).quality) if len(searches) > 1 else searches[0]
-    sigmas = start
-    if bits_per_weight is not None:
-        sigmas = weights.solve_step(lambda s: search.run(s, stride).bits, bits_per_weight, sigmas)
-        if stride > 1:
-            sigmas = weights.solve_step(lambda s: search.run(s, 1).bits, bits_per_weight, sigmas)
-    found = search.run(sigmas, 1)
-    return QuantizedWeight(weights.narrowed(found.symbols), found.steps.scale, int(found.steps.exponent), search.column_scale, states, tuple(weight.shape), weight.dtype)
+    grid.check_grid(quantizer, bits_per_weight, step_sigmas)
+    search = HessianSearch(weight, hessian, quantizer, scale_columns=scale_columns, damping=damping, rounds=rounds, survivors=survivors)
+    start = float(step_sigmas) if step_sigmas is not None else grid.first_step(search.states, bits_per_weight)
+    search.decide_columns(start)
+    return search.quantized(start if step_sigmas is not None else grid.solve(search, bits_per_weight, start))
 
 
-class _Found(NamedTuple):
-    """Steps and symbols of rows; bits per weight; and how good they are: half the logarithm of the output's error, plus bits. Equal for finer and coarser steps, smaller where the same error
-    takes fewer bits."""
-
-    steps: weights.Steps
-    symbols: Tensor
-    bits: float
-    quality: float
+def deviations(rows: Tensor) -> Tensor:
+    """float64 [R]: root mean squares of rows."""
+    return rows.double().square().mean(1).sqrt().clamp_min(1e-300)
 
 
-class _Search:
-    """The symbols of a weight for any step."""
+class HessianSearch:
+    """The symbols of a weight [R, C] for any step (a `grid.Search`), such that the output of its layer changes least; arguments as of `quantize_weight`."""
 
-    def __init__(self, rows: Tensor, factor: Tensor, column_scale: Tensor | None, states: int, rounds: int, survivors: int) -> None:
-        self.rows, self.column_scale, self.states, self.rounds, self.survivors = rows, column_scale, states, rounds, survivors
-        self.column_step = None if column_scale is None else weights.column_factor(column_scale)
-        self.scaled = rows if self.column_step is None else rows / self.column_step
-        self.feedback = feedback_of(factor, column_scale)
-        self.last: tuple[float, int, _Found] | None = None
-        self.costs: Tensor | None = None
+    def __init__(
+        self, weight: Tensor, hessian: Tensor, quantizer: str, *, scale_columns: bool | None = None, damping: float = DAMPING, rounds: int = ROUNDS, survivors: int = 1
+    ) -> None:
+        if weight.dim() != 2:
+            raise InvalidArgumentError(f"the weight has {weight.dim()} dimensions, not 2")
+        if hessian.shape != (weight.shape[1], weight.shape[1]):
+            raise InvalidArgumentError(f"the Hessian of a weight with {weight.shape[1]} columns has the shape {tuple(hessian.shape)}")
+        if weight.numel() == 0:
+            raise InvalidArgumentError("the weight has no elements")
+        self.states, self.shape, self.dtype = QUANTIZERS[quantizer], tuple(weight.shape), weight.dtype
+        self.rounds, self.survivors = rounds, survivors
+        self.rows = weight.detach().float()
+        self.stride = max(1, self.rows.numel() // _SAMPLE)
+        hessian = hessian.to(self.rows.device)
+        self._factor = inverse_factor(hessian, damping)
+        self._nothing = self._error_of_nothing(hessian.double())
+        self._undecided = scale_columns is None
+        self._scale(scale_columns is not False)
 
-    def run(self, sigmas: float, stride: int) -> _Found:
-        """What is found for every `stride`-th row."""
-        if self.last is not None and self.last[:2] == (sigmas, stride):
-            return self.last[2]
-        steps = weights.row_steps(self.scaled[::stride], sigmas)
+    def _error_of_nothing(self, hessian: Tensor) -> float:
+        """What a weight's error is, in squared deviations of rows, if all rows are zero."""
+        rows = self.rows[:: self.stride]
+        rows = rows / deviations(rows)[:, None]
+        return max(float(((rows @ hessian) * rows).sum()) / rows.numel(), 1e-300)
+
+    def _scale(self, columns: bool) -> None:
+        self.column_scale = column_scales(self._factor) if columns else None
+        self._column_step = None if self.column_scale is None else weights.column_factor(self.column_scale)
+        self._scaled = self.rows if self._column_step is None else self.rows / self._column_step
+        self._feedback = feedback_of(self._factor, self.column_scale)
+        self._last: tuple[float, int, grid.Found] | None = None
+        self._costs: Tensor | None = None
+
+    def decide_columns(self, sigmas: float) -> None:
+        """Whether columns have scales, if that is not decided: they have if errors are smaller then at equal bits, at steps like these. Half the logarithm of the error, plus bits, is
+        the same for finer and coarser steps."""
+        if not self._undecided:
+            return
+        self._undecided = False
+
+        def quality() -> float:
+            found = self.run(sigmas, self.stride)
+            return 0.5 * math.log2(max(found.error, 1e-300)) + found.bits
+
+        scaled = quality()
+        self._scale(False)
+        if scaled <= quality():
+            self._scale(True)
+
+    def run(self, sigmas: float, stride: int = 1) -> grid.Found:
+        if self._last is not None and self._last[:2] == (sigmas, stride):
+            return self._last[2]
+        steps = grid.row_steps(self._scaled[::stride], sigmas)
         rows = self.rows[::stride].masked_fill(steps.step[:, None] == 0, 0)
-        number, classes = column_classes(rows, steps.step, self.column_step)
+        number, classes = column_classes(rows, steps.step, self._column_step)
         # Tables change little from one step to the next.
-        known = self.costs if self.costs is not None and len(self.costs) == classes and self.rounds > 0 else None
+        known = self._costs if self._costs is not None and len(self._costs) == classes and self.rounds > 0 else None
         q = ops.quantize_feedback(
             rows,
             steps.step,
             self.states,
-            self.feedback.feedback,
-            self.feedback.weight,
-            column_step=self.column_step,
+            self._feedback.feedback,
+            self._feedback.weight,
+            column_step=self._column_step,
             column_class=number,
             classes=classes,
             rounds=self.rounds if known is None else 1,
             costs=known,
             survivors=self.survivors,
         )
-        self.costs = q.costs
+        self._costs = q.costs
         # Errors are in steps of their rows, which are alike in what they are of a row's deviation.
-        mean_step = steps.step.double().square().mean()
-        error = float(mean_step) * self.feedback.factor * q.error / rows.numel()
-        bits = q.bits / rows.numel()
-        self.last = (sigmas, stride, _Found(steps, q.symbols, bits, 0.5 * math.log2(max(error, 1e-300)) + bits))
-        return self.last[2]
+        step = float((steps.step.double() / deviations(self.rows[::stride])).square().mean())
+        error = step * self._feedback.factor * q.error / rows.numel() / self._nothing
+        self._last = (sigmas, stride, grid.Found(steps, q.symbols, q.bits / rows.numel(), error))
+        return self._last[2]
+
+    def quantized(self, sigmas: float) -> QuantizedWeight:
+        found = self.run(sigmas)
+        return QuantizedWeight(weights.narrowed(found.symbols), found.steps.scale, int(found.steps.exponent), self.column_scale, self.states, self.shape, self.dtype)
 
 
 # ---- models ----

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from . import batches, ops, prediction, records, weights
+from . import batches, grid, ops, prediction, records, weights
 from .container import record_checksum
 from .entries import DTYPE_NUMBERS, DTYPES, QUANTIZED_DTYPES, SYMBOL_TYPES, Entry, Kind, dtype_name
 from .errors import InvalidArgumentError, NotFiniteError, UnsupportedDtypeError
@@ -57,7 +57,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.on_grid:
-            weights.check_grid(self.quantizer, self.bits_per_weight, self.step_sigmas)
+            grid.check_grid(self.quantizer, self.bits_per_weight, self.step_sigmas)
             if self.bits is not None or self.clip_sigmas is not None:
                 raise InvalidArgumentError(f"bits and clip_sigmas belong to the quantizer 'clip', not to {self.quantizer!r}")
         elif self.bits_per_weight is not None or self.step_sigmas is not None:
@@ -87,7 +87,7 @@ class Options:
 
     @property
     def on_grid(self) -> bool:
-        """Whether weights are quantized by weights.py."""
+        """Whether weights are quantized by grid.py."""
         return self.quantizer != "clip"
 
     @property
@@ -251,7 +251,7 @@ def _bits_of(name: str, tensor: Tensor, options: Options) -> float | bool | None
     if answer is True:
         return usual
     if options.on_grid:
-        weights.check_grid(options.quantizer, answer, None)
+        grid.check_grid(options.quantizer, answer, None)
         return answer
     return _check_bits(answer, f"select({name!r}): ")
 

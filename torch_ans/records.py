@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import ops, streams, weights
+from . import grid, ops, streams, weights
 from .entries import DELTA_DTYPES, DTYPE_NUMBERS, DTYPES, SYMBOL_TYPES, Entry, Kind, QuantizedMeta, Transform, torch_dtype
 from .planes import component_bytes, count_cut, count_planes, cut_planes, flat, join_planes
 from .streams import Model
@@ -35,7 +35,7 @@ _SIGNED_FLOATS |= {"float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5
 
 
 class Form(NamedTuple):
-    """One way to write a tensor. `transform` belongs to planes, the others to quantized: either `bits` and `clip_sigmas` (None means absmax) are given, or a `quantizer` of weights.py
+    """One way to write a tensor. `transform` belongs to planes, the others to quantized: either `bits` and `clip_sigmas` (None means absmax) are given, or a `quantizer` of grid.py
     with one of `bits_per_weight` and `step_sigmas`, or with none of these for what is a QuantizedWeight already."""
 
     kind: Kind
@@ -296,7 +296,7 @@ class GridPiece:
     def encode(self, totals: Sequence[Tensor]) -> EncodedPiece:
         form, tensor = self.spec.forms[0], self.tensor
         if isinstance(tensor, Tensor):
-            tensor = weights.quantize_weight(tensor, form.quantizer, bits_per_weight=form.bits_per_weight, step_sigmas=form.step_sigmas)
+            tensor = grid.quantize_weight(tensor, form.quantizer, bits_per_weight=form.bits_per_weight, step_sigmas=form.step_sigmas)
         chunk = self.spec.chunk_symbols
         symbols = tensor.symbols
         record = [self._symbols_stream(symbols, tensor.trellis)]

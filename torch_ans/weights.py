@@ -1,14 +1,10 @@
-"""Weights as integers on a grid of steps, made for entropy coding: nothing is clipped, and how fine the grid is follows from the bits that a weight may take.
-
-`quantize_weight` makes them; `compress_model` and `save` take them in place of tensors, however they were made (see gptq.py).
-"""
+"""Weights as integers on a grid of steps, and what they stand for. `compress_model` and `save` take them in place of tensors, however they were made (see grid.py, gptq.py)."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -28,12 +24,6 @@ _OCTAVE = [32768, 34219, 35734, 37316, 38968, 40693, 42495, 44376, 46341, 48393,
 _MAX_SYMBOL = 32700
 # How far a trellis goes for fewer bits, in steps: two points of a coset, 4 apart, are looked at.
 _TRELLIS_REACH = 4.1
-# Weights on which the step is looked for before it is refined on all.
-_SAMPLE = 1 << 18
-# A rate is met if it is missed by no more than so many bits per weight.
-_CLOSE = 0.002
-_TRIES = 8
-
 
 def row_columns(shape: Sequence[int]) -> int:
     """Weights per row scale: the product of the trailing dimensions, taken from the right until it reaches MIN_COLUMNS or only
@@ -136,20 +126,6 @@ def in_steps(rows: Tensor, steps: Tensor) -> Tensor:
     return torch.where(steps > 0, rows.float() / steps, 0)
 
 
-class Steps(NamedTuple):
-    """Steps of rows as they are stored, and as quantizers take them (float32 [R])."""
-
-    scale: Tensor
-    exponent: Tensor
-    step: Tensor
-
-
-def row_steps(rows: Tensor, sigmas: float) -> Steps:
-    """Steps of `sigmas` standard deviations of each row of a matrix, rounded to float16 and a common exponent."""
-    scale, exponent = ops.pack_scale(ops.row_scale(rows, 8, 127 * sigmas))
-    return Steps(scale, exponent, step_of(scale, exponent))
-
-
 def round_to_steps(rows: Tensor, step: Tensor, column_step: Tensor | None = None) -> Tensor:
     """int16: each weight over its step, rounded to the nearest integer (halves to even)."""
     steps = step[:, None] if column_step is None else step[:, None] * column_step
@@ -217,74 +193,3 @@ def entropy_bits(symbols: Tensor) -> float:
     counts = ops.histogram(symbols).view(-1).cpu().double()
     counts = counts[counts > 0]
     return float((counts * (counts.sum() / counts).log2()).sum())
-
-
-def quantize_weight(weight: Tensor, quantizer: str = "trellis8", *, bits_per_weight: float | None = None, step_sigmas: float | None = None) -> QuantizedWeight:
-    """Quantizes a weight [..., C] (float32, bfloat16, float16, float64) without clipping, in steps that are the same fraction of the standard deviation of each row.
-
-    quantizer: "uniform" (each weight to the nearest step) or "trellis4", "trellis8", "trellis32" (`ops.quantize_trellis`: 0.17 to 0.2 bits less at the same error).
-    bits_per_weight: the steps are such that the symbols, coded each for itself, take so many bits; scales are not counted. step_sigmas: or that many standard deviations.
-    Raises InvalidArgumentError, and NotFiniteError for NaN and infinity."""
-    target = check_grid(quantizer, bits_per_weight, step_sigmas)
-    columns = row_columns(tuple(weight.shape))
-    rows = weight.detach().reshape(-1, columns) if weight.numel() else weight.detach().reshape(0, max(1, columns))
-    if rows.dtype == torch.float64:
-        rows = rows.float()
-    return quantize_rows_to_grid(rows, quantizer, *target, shape=tuple(weight.shape), dtype=weight.dtype)
-
-
-def check_grid(quantizer: str, bits_per_weight: float | None, step_sigmas: float | None) -> tuple[float | None, float | None]:
-    """The same two numbers, one of which is given."""
-    if quantizer not in QUANTIZERS:
-        raise InvalidArgumentError(f"quantizer is {quantizer!r}, not one of {', '.join(map(repr, QUANTIZERS))}")
-    if (bits_per_weight is None) == (step_sigmas is None):
-        raise InvalidArgumentError("either bits_per_weight or step_sigmas has to be given")
-    for name, value, most in (("bits_per_weight", bits_per_weight, 12.0), ("step_sigmas", step_sigmas, 100.0)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most):
-            raise InvalidArgumentError(f"{name} is {value!r}, not a number above 0 and up to {most:g}")
-    return bits_per_weight, step_sigmas
-
-
-def first_step(states: int, bits: float) -> float:
-    """About what step, in standard deviations, makes symbols of so many bits: where `solve_step` starts.
-
-    A normal variable of deviation 1 in steps s has about log2(4.13 / s) bits; a trellis's symbols have one less, and its grid pays for some of that."""
-    return (4.13 if states == 0 else 2.35) * 2.0**-bits
-
-
-def solve_step(bits_of: Callable[[float], float], target: float, start: float) -> float:
-    """The step at which `bits_of(step)` per weight is the target, nearly. Bits fall by one where steps double, as long as steps are small."""
-    step, low, high = start, start / 64, start * 64
-    for _ in range(_TRIES):
-        missed = bits_of(step) - target
-        if abs(missed) <= _CLOSE:
-            break
-        step = min(high, max(low, step * 2.0 ** max(-2.0, min(2.0, missed))))
-    return step
-
-
-def quantize_rows_to_grid(
-    rows: Tensor, quantizer: str, bits_per_weight: float | None, step_sigmas: float | None, *, shape: tuple[int, ...], dtype: torch.dtype
-) -> QuantizedWeight:
-    """`quantize_weight` of rows [R, C] of a weight of this shape and dtype."""
-    states = QUANTIZERS[quantizer]
-
-    def quantized(of: Tensor, sigmas: float) -> tuple[Steps, Tensor, float]:
-        steps = row_steps(of, sigmas)
-        if states == 0:
-            symbols = round_to_steps(of, steps.step)
-            return steps, symbols, entropy_bits(symbols)
-        of = of.masked_fill(steps.step[:, None] == 0, 0)  # rows too small for any scale
-        q = ops.quantize_trellis(of, steps.step, states)
-        return steps, q.symbols, q.bits
-
-    if step_sigmas is None:
-        assert bits_per_weight is not None
-        sample = rows[:: max(1, rows.numel() // _SAMPLE)] if rows.numel() > _SAMPLE else rows
-        sigmas = solve_step(lambda s: quantized(sample, s)[2] / max(1, sample.numel()), bits_per_weight, first_step(states, bits_per_weight))
-        if sample is not rows:
-            sigmas = solve_step(lambda s: quantized(rows, s)[2] / rows.numel(), bits_per_weight, sigmas)
-    else:
-        sigmas = float(step_sigmas)
-    steps, symbols, _ = quantized(rows, sigmas)
-    return QuantizedWeight(narrowed(symbols), steps.scale, int(steps.exponent), None, states, shape, dtype)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import torch_ans
-from torch_ans import weights
+from torch_ans import grid, weights
 from torch_ans.weights import QUANTIZERS, QuantizedWeight
 
 _EXPONENT = torch.tensor(-8, dtype=torch.int32)
@@ -42,7 +42,7 @@ def at_bits(model: Mapping[str, Tensor], quantizer: str, bits: float) -> dict[st
         found["last"], total = at_step(model, quantizer, step)
         return total / count
 
-    weights.solve_step(rate, bits, weights.first_step(QUANTIZERS.get(quantizer, 0), bits) * math.sqrt(_squares(model) / count))
+    grid.solve_step(rate, bits, grid.first_step(QUANTIZERS.get(quantizer, 0), bits) * math.sqrt(_squares(model) / count))
     return found["last"]
 
 
