@@ -151,7 +151,7 @@ def test_models(tmp_path: Path) -> None:
     model, seen = network(), []
     found = gptq.collect_hessians(model, batches())
     quantized = gptq.quantize_model(model, found, bits_per_weight={name: 4.0 for name in found}, progress=seen.append)
-    assert set(quantized) == set(found) == set(seen)
+    assert set(found) == set(seen) and set(quantized) == set(found) | {"again.weight"}
     state = dict(model.state_dict()) | quantized
     torch_ans.save(state, tmp_path / "m.ans", level="best", verify=True)
     loaded = torch_ans.load(tmp_path / "m.ans")

@@ -18,6 +18,7 @@ from . import fake, gatherv  # noqa: E402, F401  they complete the operators
 from .distributed import save_distributed  # noqa: E402, F401
 from .errors import (  # noqa: E402, F401
     AnsError,
+    BudgetError,
     CorruptError,
     DistributedSaveError,
     InvalidArgumentError,
@@ -47,6 +48,7 @@ from .ops import (  # noqa: E402, F401
     quantize,
     quantize_many,
 )
+from .budget import Group, Setting, fit  # noqa: E402, F401
 from .grid import quantize_weight  # noqa: E402, F401
 from .reader import AnsFile  # noqa: E402, F401
 from .weights import QuantizedWeight  # noqa: E402, F401

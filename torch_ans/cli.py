@@ -23,6 +23,7 @@ from . import ops, prediction, tree, weights
 from ._version import __version__
 from .analyze import Analysis, TensorReport, analyze, bits_per, inspect, roles
 from .atomic import check_target
+from .budget import Group, fit
 from .errors import AnsError, CorruptError, InvalidArgumentError, LimitExceededError, is_torch_out_of_memory
 from .model_files import SUFFIXES, ModelFile, file_kind, read_model, write_model
 from .pipeline import Progress
@@ -79,6 +80,18 @@ def make_parser() -> argparse.ArgumentParser:
     add_compression_options(command)
     command.add_argument("--verify", action="store_true", help="decode what was written and compare it, before it gets its name")
     command.set_defaults(run=_compress)
+
+    command = commands.add_parser("fit", help="make an .ans file of at most so many bytes", description="Quantizes large float matrices as finely as a number of bytes allows.")
+    command.add_argument("input", metavar="IN", help=f"a model: {formats}")
+    command.add_argument("-o", "--output", metavar="OUT.ans", required=True)
+    command.add_argument("--budget", type=_byte_count, metavar="BYTES", required=True, help="the largest size that the file may have")
+    command.add_argument("--quantizer", default="trellis8", metavar="NAMES", help=f'one or more of {", ".join(weights.QUANTIZERS)}, clip, with commas (default: trellis8)')
+    command.add_argument("--bits", type=int, choices=range(2, 9), default=6, metavar="N", help="of clip (default: 6)")
+    command.add_argument("--level", choices=prediction.LEVELS, default="fast", help="how hard to look for a smaller file (default: fast)")
+    command.add_argument("--verify", action="store_true", help="decode what was written and compare it, before it gets its name")
+    command.add_argument("--json", metavar="FILE", help="settings, sizes, errors and curves of all tensors")
+    command.add_argument("--plot", metavar="FILE", help="a .png or .svg of the curves (needs matplotlib)")
+    command.set_defaults(run=_fit)
 
     command = commands.add_parser("decompress", help="turn an .ans file back into a model")
     command.add_argument("input", metavar="IN.ans")
@@ -213,20 +226,29 @@ def _nbytes(model: Any) -> int:
 
 def _compress(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     options = compression_options(args, parser)
+    _check_paths(args, parser)
+    compress_file(args.input, args.output, verify=args.verify, **options)
+
+
+def _check_paths(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     check_model_path(args.input, parser)
     with contextlib.suppress(InvalidArgumentError):
         file_kind(args.output)
         parser.error(f"{args.output} has the suffix of a model, but what is written is an .ans file")
-    compress_file(args.input, args.output, verify=args.verify, **options)
+
+
+def _read(source: str, target: str) -> tuple[ModelFile, dict[str, Any] | None]:
+    """A model, and what is kept with it in a file of ours; before all the work it is made sure that the file can be written."""
+    check_target(target)
+    if os.path.exists(target) and os.path.samefile(source, target):
+        raise InvalidArgumentError(f"{target} is the input itself")
+    contents = read_model(source)
+    return contents, {_SAFETENSORS: contents.metadata} if contents.metadata else None
 
 
 def compress_file(source: str, target: str, *, verify: bool, **options: Any) -> None:
     """Compresses a model file and says what came of it."""
-    check_target(target)  # before all the work
-    if os.path.exists(target) and os.path.samefile(source, target):
-        raise InvalidArgumentError(f"{target} is the input itself")
-    contents = read_model(source)
-    metadata = {_SAFETENSORS: contents.metadata} if contents.metadata else None
+    contents, metadata = _read(source, target)
     begin = time.perf_counter()
     with _bar("compressing", _nbytes(contents.model)) as progress:
         compressed = models.compress_model(contents.model, metadata=metadata, progress=progress, **options)
@@ -235,6 +257,23 @@ def compress_file(source: str, target: str, *, verify: bool, **options: Any) -> 
     numel = sum(entry.numel for entry in compressed.index.entries)
     rate = f", {8 * size / numel:.4f} bits per weight" if numel else ""
     print(f"{target}: {size:,} bytes{rate}, compressed in {seconds:.2f} s{', verified' if verify else ''}")
+
+
+def _fit(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    _check_paths(args, parser)
+    contents, metadata = _read(args.input, args.output)
+    group = Group(quantizers=args.quantizer.split(","), bits=args.bits)
+    fitted = fit(contents.model, args.budget, groups=group, level=args.level, metadata=metadata, progress=_tell)
+    _tell("")
+    models.write_model(fitted.model, args.output, None, args.verify)
+    if args.json is not None:
+        with open(args.json, "w") as file:
+            json.dump(fitted.to_json(), file, indent=1)
+    if args.plot is not None:
+        fitted.plot(args.plot)
+    print(fitted.table())
+    limited = "; all steps are as small as they may be" if fitted.is_limited else ""
+    print(f"{args.output}: {fitted.file_bytes:,} bytes, fitted in {fitted.seconds:.2f} s ({fitted.rounds} rounds){limited}{', verified' if args.verify else ''}")
 
 
 def _decompress(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:

@@ -44,6 +44,17 @@ class LimitExceededError(AnsError, ValueError):
     """A file asks for more memory than the caller allows, or more is written than a file can hold."""
 
 
+class BudgetError(AnsError, ValueError):
+    """No setting makes a file that fits in its budget. `smallest_bytes` is the size of the smallest one that was found."""
+
+    def __init__(self, message: str, smallest_bytes: int) -> None:
+        super().__init__(message)
+        self.smallest_bytes = smallest_bytes
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.args[0], self.smallest_bytes)
+
+
 class DistributedSaveError(AnsError, RuntimeError):
     """A rank failed during a distributed save; every rank raises this error. `rank` is the one that failed, or -1 where that cannot be told (a rank that died
     is known to its peers only as a broken connection)."""

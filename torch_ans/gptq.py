@@ -375,7 +375,7 @@ def quantize_model(
     if not parallel:
         if error is not None:
             raise error
-        return own
+        return _with_other_names(own, state)
     every: list[Any] = [None] * world
     # Objects are pickled between the ranks of one job; files never are.
     dist.all_gather_object(every, error if error is not None else {name: _to_device(q, torch.device("cpu")) for name, q in own.items()}, group=group)
@@ -383,7 +383,13 @@ def quantize_model(
         if isinstance(found, Exception):
             raise found
     joined = {name: q for found in every for name, q in found.items()}
-    return {name: _to_device(joined[name], state[name].device) for name in names}
+    return _with_other_names({name: _to_device(joined[name], state[name].device) for name in names}, state)
+
+
+def _with_other_names(quantized: dict[str, QuantizedWeight], state: Mapping[str, Tensor]) -> dict[str, QuantizedWeight]:
+    """Weights that others share (a tied embedding) under all their names: a file has them once."""
+    by_memory = {weights.memory_key(state[name]): q for name, q in quantized.items()}
+    return quantized | {name: by_memory[key] for name, tensor in state.items() if isinstance(tensor, Tensor) and (key := weights.memory_key(tensor)) in by_memory and name not in quantized}
 
 
 def divide(costs: Sequence[int], world_size: int) -> list[int]:

@@ -175,13 +175,12 @@ def _checked_dtype(name: str, tensor: Leaf) -> str:
 
 
 def _find_aliases(tensors: Sequence[Leaf]) -> dict[int, int]:
-    """Number -> the first tensor that is the same memory, seen the same way."""
+    """Number -> the first tensor that is the same memory, seen the same way; or the first mention of a quantized weight."""
     first: dict[Any, int] = {}
     aliases = {}
     for number, tensor in enumerate(tensors):
-        if isinstance(tensor, Tensor) and tensor.numel():
-            flags = tensor.is_conj(), tensor.is_neg()
-            key = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), flags)
+        if tensor.numel():
+            key = weights.memory_key(tensor) if isinstance(tensor, Tensor) else id(tensor)
             if (target := first.setdefault(key, number)) != number:
                 aliases[number] = target
     return aliases

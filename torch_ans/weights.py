@@ -39,6 +39,13 @@ def row_columns(shape: Sequence[int]) -> int:
     return columns
 
 
+def memory_key(tensor: Tensor) -> object:
+    """Equal for tensors that are the same memory, seen the same way; of an empty tensor its own."""
+    if not tensor.numel():
+        return id(tensor)
+    return tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), tensor.is_conj(), tensor.is_neg()
+
+
 def leading_shape(shape: Sequence[int], columns: int) -> tuple[int, ...]:
     """Shape of the row scales: the dimensions that rows of `columns` leave over, or just the number of rows if a row cuts a
     dimension."""

@@ -1,0 +1,417 @@
+"""A model in so many bytes: `fit` finds how finely each weight may be quantized such that the file keeps within a budget and all weights together err least.
+
+fitted = torch_ans.fit(model.state_dict(), 16_000_000 - code_bytes)
+fitted.model.write("model.ans")                                # within the budget, and 0.05 % below it at most
+print(fitted.table())
+
+The error of a tensor is relative: squared, in parts of what it would be if all were zero, with each row over its variance, or weighted by a Hessian. A tensor counts by its number of
+weights, times the `weight` of its group. So at small steps all tensors have steps that are the same part of their rows' deviation; what differs from that is where distributions do.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from . import allocation, gptq, grid, ops, tree, weights
+from .allocation import Choice, Curve, Point
+from .entries import QUANTIZED_DTYPES, dtype_name
+from .errors import BudgetError, InvalidArgumentError, NotFiniteError
+from .model import CompressedModel, compress_model, is_leaf
+from .weights import QUANTIZERS, QuantizedWeight
+
+#: A file is at least this part of its budget, where ranges allow.
+CLOSE = 1 - 5e-4
+# What is aimed at, in between.
+_AIM = 1 - 2e-4
+_ROUNDS = 12
+# Weights of a tensor by which its curve is traced, at steps that differ by this factor.
+_TRACED, _FACTOR = 1 << 16, 2 ** (2 / 3)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a tensor is quantized: in steps of `step_sigmas` standard deviations of each row, by one of weights.QUANTIZERS, or ("clip") to `bits` bits, what is beyond them clipped."""
+
+    quantizer: str
+    step_sigmas: float
+    bits: int | None = None
+
+    @property
+    def clip_sigmas(self) -> float | None:
+        """Standard deviations of the largest integer ("clip")."""
+        return None if self.bits is None else self.step_sigmas * ((1 << self.bits - 1) - 1)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tensors whose names match a pattern, or one of several, and how they may be quantized.
+
+    quantizers: one or more of "uniform", "trellis4", "trellis8", "trellis32", "clip"; each tensor gets the one that serves best. step_sigmas: the smallest and the largest step, in
+    standard deviations of rows. bits, clip_sigmas: of "clip", one or more bits (2 ... 8), and the smallest and the largest clipping. weight: what the errors of these tensors count."""
+
+    names: str | Sequence[str] = "*"
+    quantizers: str | Sequence[str] = "trellis8"
+    step_sigmas: tuple[float, float] = (0.01, 2.5)
+    bits: int | Sequence[int] = 6
+    clip_sigmas: tuple[float, float] = (2.0, 16.0)
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.ways():
+            raise InvalidArgumentError("a group has no quantizer")
+        for quantizer, bits, (least, most) in self.ways():
+            if quantizer not in (*QUANTIZERS, "clip"):
+                raise InvalidArgumentError(f"quantizer is {quantizer!r}, not one of {', '.join(map(repr, (*QUANTIZERS, 'clip')))}")
+            if bits is not None and (not isinstance(bits, int) or not 2 <= bits <= 8):
+                raise InvalidArgumentError(f"bits is {bits!r}, not in 2 ... 8")
+            if not 0 < least <= most <= 100:
+                raise InvalidArgumentError(f"the steps of {quantizer!r} are {least:g} to {most:g} standard deviations: not a range of positive numbers up to 100")
+        if not 0 < self.weight < math.inf:
+            raise InvalidArgumentError(f"weight is {self.weight!r}, not a positive number")
+
+    def ways(self) -> list[tuple[str, int | None, tuple[float, float]]]:
+        """Quantizers, bits if they have some, and the range of their steps."""
+        found: list[tuple[str, int | None, tuple[float, float]]] = []
+        for quantizer in [self.quantizers] if isinstance(self.quantizers, str) else self.quantizers:
+            if quantizer != "clip":
+                found.append((quantizer, None, self.step_sigmas))
+            for bits in ([self.bits] if isinstance(self.bits, int) else self.bits) if quantizer == "clip" else ():
+                most = max(1, (1 << bits - 1) - 1) if isinstance(bits, int) and 2 <= bits <= 8 else 1
+                found.append((quantizer, bits, (self.clip_sigmas[0] / most, self.clip_sigmas[1] / most)))
+        return found
+
+    def matches(self, name: str) -> bool:
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in ([self.names] if isinstance(self.names, str) else self.names))
+
+
+#: Quantizes a tensor of this name as a setting says.
+Quantize = Callable[[str, Tensor, Setting], QuantizedWeight]
+
+
+@dataclass(frozen=True)
+class FittedTensor:
+    """A tensor of a fit: its setting, bytes in the file (scales included), error (relative: 1 if all were zero), and the curves that its setting was chosen from, by quantizer (and bits):
+    steps in standard deviations, bits per weight, relative error."""
+
+    name: str
+    setting: Setting
+    numel: int
+    bytes: int
+    error: float
+    curves: Mapping[str, Sequence[tuple[float, float, float]]] = field(repr=False)
+
+    @property
+    def bits_per_weight(self) -> float:
+        return 8 * self.bytes / self.numel
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What `fit` found: the file, and the quantized weights that are in it, by name. `is_limited`: the file is smaller than it may be, since all tensors have their smallest step."""
+
+    model: CompressedModel = field(repr=False)
+    quantized: Mapping[str, QuantizedWeight] = field(repr=False)
+    tensors: Sequence[FittedTensor] = field(repr=False)
+    budget: int
+    is_limited: bool
+    rounds: int
+    seconds: float
+
+    @property
+    def file_bytes(self) -> int:
+        return self.model.file_bytes
+
+    @property
+    def error(self) -> float:
+        """Mean relative error of all quantized weights (groups' weights not counted)."""
+        return sum(t.error * t.numel for t in self.tensors) / max(1, sum(t.numel for t in self.tensors))
+
+    def table(self) -> str:
+        """Lines of text: what each tensor has."""
+        lines = [f"{'tensor':44}{'weights':>12}{'quantizer':>12}{'step/sigma':>12}{'bits/weight':>13}{'bytes':>12}{'error':>11}"]
+        for t in self.tensors:
+            quantizer = t.setting.quantizer + (f" {t.setting.bits}" if t.setting.bits else "")
+            lines.append(f"{t.name:44}{t.numel:12,}{quantizer:>12}{t.setting.step_sigmas:12.4f}{t.bits_per_weight:13.3f}{t.bytes:12,}{t.error:11.6f}")
+        kept = self.file_bytes - sum(t.bytes for t in self.tensors)
+        lines.append(f"{'everything else':44}{'':49}{kept:12,}")
+        lines.append(f"{'the file':44}{'':49}{self.file_bytes:12,}{self.error:11.6f}   {self.budget - self.file_bytes:,} bytes below the budget of {self.budget:,}")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        tensors = [
+            {"name": t.name, "weights": t.numel, "quantizer": t.setting.quantizer, "step_sigmas": t.setting.step_sigmas, "bits": t.setting.bits, "clip_sigmas": t.setting.clip_sigmas}
+            | {"bytes": t.bytes, "bits_per_weight": t.bits_per_weight, "error": t.error, "curves": {way: [list(point) for point in points] for way, points in t.curves.items()}}
+            for t in self.tensors
+        ]
+        whole = {"budget": self.budget, "file_bytes": self.file_bytes, "error": self.error, "is_limited": self.is_limited, "rounds": self.rounds, "seconds": self.seconds}
+        return whole | {"tensors": tensors}
+
+    def plot(self, path: str | Path) -> None:
+        """Curves of all tensors, error against bits, and where on them they are: a .png or .svg (needs matplotlib)."""
+        try:
+            import matplotlib
+        except ImportError as cause:
+            raise InvalidArgumentError("a plot needs matplotlib: pip install matplotlib") from cause
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+
+        figure, axes = pyplot.subplots(figsize=(9, 6))
+        for t in self.tensors:
+            for points in t.curves.values():
+                axes.semilogy([bits for _, bits, _ in points], [max(error, 1e-12) for _, _, error in points], color="tab:blue", alpha=0.25, linewidth=0.8)
+        sizes = [5 + 40 * math.sqrt(t.numel / max(u.numel for u in self.tensors)) for t in self.tensors]
+        axes.scatter([t.bits_per_weight for t in self.tensors], [max(t.error, 1e-12) for t in self.tensors], s=sizes, color="tab:red", zorder=3, label="chosen (with scales)")
+        axes.set(xlabel="bits per weight", ylabel="squared error / that of zeros", title=f"{self.file_bytes:,} of {self.budget:,} bytes")
+        axes.grid(True, which="both", alpha=0.3)
+        axes.legend()
+        figure.tight_layout()
+        figure.savefig(path)
+        pyplot.close(figure)
+
+
+def fit(
+    state: Any,
+    budget: int,
+    *,
+    groups: Group | Sequence[Group] | None = None,
+    hessians: Mapping[str, Tensor] | None = None,
+    quantize: Quantize | None = None,
+    level: str = "fast",
+    min_quantized_numel: int = 65536,
+    scale_columns: bool | None = None,
+    survivors: int = 1,
+    progress: Callable[[str], None] | None = None,
+    **options: Any,
+) -> Fitted:
+    """Quantizes a model (tensors in any nesting, as `compress_model` takes them) such that its file has at most `budget` bytes, and its weights err least (see the head of this module).
+
+    groups: how tensors may be quantized; the first that matches a name counts, and what none matches is kept exactly, as are tensors of one dimension or fewer than
+    `min_quantized_numel` elements. Default: all by "trellis8". hessians: by name (see `gptq.collect_hessians`); these weights are quantized by `gptq.quantize_weight`, with its
+    `scale_columns` and `survivors`. quantize: a function that quantizes a tensor for a setting instead of ours, `quantize(name, weight, setting) -> QuantizedWeight`.
+    level, options (chunk_symbols, ties, metadata): as of `compress_model`.
+
+    The result is within the budget, and no less than 0.9995 of it unless all steps are at the lower end of their range (`is_limited`). Raises BudgetError, which names the smallest file that
+    was found, if that is larger; InvalidArgumentError; NotFiniteError for NaN and infinity."""
+    begin = time.perf_counter()
+    tell = progress or (lambda text: None)
+    if isinstance(budget, bool) or not isinstance(budget, int) or budget <= 0:
+        raise InvalidArgumentError(f"budget is {budget!r}, not a positive number of bytes")
+    several = [Group()] if groups is None else [groups] if isinstance(groups, Group) else list(groups)
+    job = _Job(state, several, hessians or {}, quantize, min_quantized_numel, {"scale_columns": scale_columns, "survivors": survivors}, {"level": level, **options})
+    tell(f"tracing {len(job.subjects)} tensors")
+    job.trace()
+    return job.solve(budget, tell, begin)
+
+
+class Quantizing(Protocol):
+    """A tensor, quantized in one way."""
+
+    def measure(self, sigmas: float) -> tuple[float, float]:
+        """Bits per weight, and relative error, of a sample of its rows."""
+
+    def quantized(self, sigmas: float) -> QuantizedWeight: ...
+
+
+class _Searched:
+    """By our own searches."""
+
+    def __init__(self, search: grid.Search, numel: int) -> None:
+        self._search = search
+        self._stride = max(1, numel // _TRACED)
+
+    def measure(self, sigmas: float) -> tuple[float, float]:
+        found = self._search.run(sigmas, self._stride)
+        return found.bits, found.error
+
+    def quantized(self, sigmas: float) -> QuantizedWeight:
+        return self._search.quantized(sigmas)
+
+
+class _Called:
+    """By a function that knows whole tensors only."""
+
+    def __init__(self, quantize: Callable[[float], QuantizedWeight], weight: Tensor, hessian: Tensor | None) -> None:
+        self._quantize, self._weight, self._hessian = quantize, weight, hessian
+        self._last: tuple[float, QuantizedWeight] | None = None
+
+    def measure(self, sigmas: float) -> tuple[float, float]:
+        q = self.quantized(sigmas)
+        bits = weights.entropy_bits(q.symbols) - (weights.entropy_bits(q.symbols & 1) if q.trellis else 0.0)  # a trellis knows the parity
+        return bits / max(1, q.numel()), relative_error(self._weight, q, self._hessian)
+
+    def quantized(self, sigmas: float) -> QuantizedWeight:
+        if self._last is None or self._last[0] != sigmas:
+            self._last = sigmas, self._quantize(sigmas)
+        return self._last[1]
+
+
+def clipped(weight: Tensor, bits: int, clip_sigmas: float) -> QuantizedWeight:
+    """`ops.quantize` as a QuantizedWeight."""
+    rows = weight.detach().reshape(-1, weights.row_columns(tuple(weight.shape)))
+    q = ops.quantize(rows.float() if rows.dtype == torch.float64 else rows, bits, clip_sigmas)
+    return QuantizedWeight(q.symbols, q.scale, int(q.exponent), None, 0, tuple(weight.shape), weight.dtype)
+
+
+def relative_error(weight: Tensor, quantized: QuantizedWeight, hessian: Tensor | None = None) -> float:
+    """Squared error in parts of what it is if all is zero: of rows over their variance, on average; with a Hessian [C, C] of the layer's output."""
+    rows = weight.detach().reshape(quantized.symbols.shape).double()
+    deviation = gptq.deviations(rows)[:, None]
+    rows = rows / deviation
+    off = rows - quantized.dequantize(torch.float32).view(rows.shape).double() / deviation
+    h = None if hessian is None else hessian.to(rows.device, torch.float64)
+
+    def size(of: Tensor) -> float:
+        return float(of.square().sum() if h is None else ((of @ h) * of).sum())
+
+    return size(off) / max(size(rows), 1e-300)
+
+
+@dataclass
+class _Subject:
+    """A tensor that is to be quantized."""
+
+    name: str
+    tensor: Tensor
+    group: Group
+    hessian: Tensor | None
+    by: dict[tuple[str, int | None], Quantizing] = field(default_factory=dict)
+    curves: list[Curve[tuple[str, int | None]]] = field(default_factory=list)
+
+
+class _Job:
+    def __init__(
+        self, state: Any, groups: Sequence[Group], hessians: Mapping[str, Tensor], quantize: Quantize | None, least: int, gptq_options: dict[str, Any], options: dict[str, Any]
+    ) -> None:
+        self._flat = tree.flatten(state, is_leaf)
+        self._options, self._quantize, self._gptq_options = options, quantize, gptq_options
+        names = list(self._flat.names)
+        for name in hessians:
+            if name not in names:
+                raise InvalidArgumentError(f"there is no weight {name!r}")
+        self.subjects: list[_Subject] = []
+        seen: dict[Any, str] = {}
+        for name, tensor in zip(names, self._flat.tensors):
+            if not isinstance(tensor, Tensor) or tensor.dim() < 2 or tensor.numel() < max(1, least) or dtype_name(tensor.dtype) not in QUANTIZED_DTYPES:
+                continue
+            group = next((group for group in groups if group.matches(name)), None)
+            if group is not None and seen.setdefault(weights.memory_key(tensor), name) == name:
+                self.subjects.append(_Subject(name, tensor, group, hessians.get(name)))
+        if not self.subjects:
+            raise InvalidArgumentError("there is no tensor to quantize: none matches a group, has two dimensions and enough elements")
+
+    # ---- curves ----
+
+    def trace(self) -> None:
+        for subject in self.subjects:
+            try:
+                self._trace(subject)
+            except (NotFiniteError, InvalidArgumentError) as cause:
+                raise type(cause)(f"{subject.name!r}: {cause}") from cause
+
+    def _trace(self, subject: _Subject) -> None:
+        numel = subject.tensor.numel()
+        for quantizer, bits, (least, most) in subject.group.ways():
+            by = subject.by[quantizer, bits] = self._quantizing(subject, quantizer, bits)
+            count = 1 + max(0, math.ceil(math.log(most / least) / math.log(_FACTOR) - 1e-9))
+            points = []
+            for i in range(count):
+                step = least * (most / least) ** (i / max(1, count - 1))
+                rate, error = by.measure(step)
+                points.append(Point(math.log2(step), rate * numel, subject.group.weight * error * numel))
+            subject.curves.append(Curve((quantizer, bits), points))
+
+    def _quantizing(self, subject: _Subject, quantizer: str, bits: int | None) -> Quantizing:
+        tensor = subject.tensor
+        if self._quantize is not None:
+            given = self._quantize
+            return _Called(lambda step: _checked(given(subject.name, tensor, Setting(quantizer, step, bits)), tensor), tensor, subject.hessian)
+        if bits is not None:
+            return _Called(lambda step: clipped(tensor, bits, step * ((1 << bits - 1) - 1)), tensor, subject.hessian)
+        if subject.hessian is None:
+            return _Searched(grid.GridSearch(tensor, quantizer), tensor.numel())
+        search = gptq.HessianSearch(tensor, subject.hessian, quantizer, **self._gptq_options)
+        search.decide_columns(grid.first_step(search.states, 3.0))
+        return _Searched(search, tensor.numel())
+
+    # ---- the budget ----
+
+    def solve(self, budget: int, tell: Callable[[str], None], begin: float) -> Fitted:
+        """Real files at slopes that come nearer to the budget: what the curves predict is off by an amount that hardly changes."""
+        finest, coarsest = -150.0, 150.0
+        low, high = finest, coarsest  # slopes: files at `low` are too large, at `high` small enough
+        other = sum(t.nbytes for t in self._flat.tensors) - sum(s.tensor.nbytes for s in self.subjects)
+        beside = 0.9 * other + 2.0 * sum(s.tensor.numel() // weights.row_columns(tuple(s.tensor.shape)) for s in self.subjects)
+        best: tuple[CompressedModel, dict[str, QuantizedWeight], list[Choice[tuple[str, int | None]]], float] | None = None
+        smallest = math.inf
+        for number in range(1, _ROUNDS + 1):
+            slope = min(coarsest, max(finest, allocation.slope_for(lambda s: sum(c.point.bits for c in self._choices(s)), 8 * (_AIM * budget - beside))))
+            if not low <= slope <= high or (slope in (low, high) and number > 1 and slope not in (finest, coarsest)):
+                slope = (low + high) / 2
+            choices = self._choices(slope)
+            quantized = self._quantized(choices)
+            model = compress_model(self._replaced(quantized), None, **self._options)
+            size = model.file_bytes
+            tell(f"round {number}: {size:,} of {budget:,} bytes")
+            smallest = min(smallest, size)
+            beside = size - sum(c.point.bits for c in choices) / 8
+            at_end = [self._is_at(choices, end) for end in (coarsest, finest)]
+            if size <= budget:
+                if best is None or size > best[0].file_bytes:
+                    best = model, quantized, choices, slope
+                if size >= CLOSE * budget or at_end[1]:
+                    break
+                high = min(high, slope)
+            else:
+                if at_end[0]:
+                    raise BudgetError(f"no setting fits in {budget:,} bytes: the smallest file found has {smallest:,}", int(smallest))
+                low = max(low, slope)
+        if best is None:
+            raise BudgetError(f"no setting was found that fits in {budget:,} bytes: the smallest file found has {int(smallest):,}", int(smallest))
+        model, quantized, choices, _ = best
+        return Fitted(model, quantized, self._tensors(model, quantized, choices), budget, model.file_bytes < CLOSE * budget, number, time.perf_counter() - begin)
+
+    def _replaced(self, quantized: Mapping[str, QuantizedWeight]) -> Any:
+        """The same nesting with these leaves instead, also where a tensor is there once more under another name."""
+        flat = self._flat
+        by_memory = {weights.memory_key(s.tensor): quantized[s.name] for s in self.subjects}
+        leaves = [by_memory.get(weights.memory_key(leaf), leaf) if isinstance(leaf, Tensor) else leaf for leaf in flat.tensors]
+        return tree.unflatten(flat.structure, flat.names, leaves)
+
+    def _choices(self, slope: float) -> list[Choice[tuple[str, int | None]]]:
+        return [allocation.choose(subject.curves, slope) for subject in self.subjects]
+
+    def _is_at(self, choices: Sequence[Choice[tuple[str, int | None]]], slope: float) -> bool:
+        return all(a.way == b.way and abs(a.point.step - b.point.step) < 1e-9 for a, b in zip(choices, self._choices(slope)))
+
+    def _quantized(self, choices: Sequence[Choice[tuple[str, int | None]]]) -> dict[str, QuantizedWeight]:
+        return {subject.name: subject.by[choice.way].quantized(2.0**choice.point.step) for subject, choice in zip(self.subjects, choices)}
+
+    def _tensors(self, model: CompressedModel, quantized: Mapping[str, QuantizedWeight], choices: Sequence[Choice[tuple[str, int | None]]]) -> list[FittedTensor]:
+        size_of = {entry.name: entry.record_bytes for entry in model.index.entries}
+        found = []
+        for subject, choice in zip(self.subjects, choices):
+            (quantizer, bits), numel = choice.way, subject.tensor.numel()
+            curves = {
+                curve.way[0] + (f" {curve.way[1]}" if curve.way[1] else ""): [(2.0**p.step, p.bits / numel, p.error / numel / subject.group.weight) for p in curve.points]
+                for curve in subject.curves
+            }
+            error = relative_error(subject.tensor, quantized[subject.name], subject.hessian)
+            found.append(FittedTensor(subject.name, Setting(quantizer, 2.0**choice.point.step, bits), numel, size_of[subject.name], error, curves))
+        return found
+
+
+def _checked(quantized: Any, tensor: Tensor) -> QuantizedWeight:
+    if not isinstance(quantized, QuantizedWeight):
+        raise InvalidArgumentError(f"quantize() gives a {type(quantized).__name__}, not a QuantizedWeight")
+    if tuple(quantized.shape) != tuple(tensor.shape):
+        raise InvalidArgumentError(f"quantize() gives a weight of shape {tuple(quantized.shape)} for one of {tuple(tensor.shape)}")
+    return replace(quantized, dtype=tensor.dtype)
