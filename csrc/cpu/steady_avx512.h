@@ -43,27 +43,37 @@ struct SteadyLanes {
     ANS_EACH bucket[s] = _mm512_ternarylogic_epi32(low, _mm512_srli_epi16(x[s].low, kPositionBits), walk[s], kSelect);
     pop_from_buckets<kPositionBits, kBegin, kEnd>(t, bucket, x, index);
   }
-  // The trellis's next states, wrong where there is an escape: `escaped` has kSteadyEscape then.
-  template <int kBegin, int kEnd, int kStreams>
-  ANS_INLINE static void follow(const Tables& t, __m512i (&walk)[kStreams], const __m512i (&index)[kStreams], __m512i& escaped) {
+  // The trellis's next states, wrong where there is an escape: `escaped` has kSteadyEscape then, in lanes that are on.
+  template <bool kPartial, int kBegin, int kEnd, int kStreams>
+  ANS_INLINE static void follow(const Tables& t, __m512i (&walk)[kStreams], const __m512i (&index)[kStreams], const __mmask32* on, __m512i& escaped) {
     __m512i step[kStreams];
     ANS_EACH step[s] = t.step(index[s]);
-    ANS_EACH escaped = _mm512_or_si512(escaped, step[s]);
+    ANS_EACH escaped = _mm512_or_si512(escaped, kPartial ? _mm512_maskz_mov_epi16(on[s], step[s]) : step[s]);
     // (walk >> kEntryBits) >> 1 XOR step
     ANS_EACH walk[s] = _mm512_slli_epi16(_mm512_xor_si512(_mm512_srli_epi16(walk[s], kEntryBits + 1), _mm512_and_si512(step[s], set1(0x1F))), kEntryBits);
   }
 #undef ANS_EACH
-  // One row of each stream, kGroup of them step by step together. The symbols come to row[s].
-  template <int kGroup, int kBegin, int kStreams>
-  ANS_INLINE static void decode_row(const Tables& t, State (&x)[kStreams], __m512i (&walk)[kStreams], const uint8_t* (&words)[kStreams], __m512i (&index)[kStreams], uint8_t* row, int64_t stride, __m512i& escaped) {
+  // One row of each stream, kGroup of them step by step together. The symbols come to row[s]. kPartial: states of lanes that are not on stay as they are, so they take no words.
+  template <int kGroup, bool kPartial, int kBegin, int kStreams>
+  ANS_INLINE static void decode_row(const Tables& t, State (&x)[kStreams], __m512i (&walk)[kStreams], const uint8_t* (&words)[kStreams], __m512i (&index)[kStreams], const __mmask32* on, uint8_t* row,
+                                    int64_t stride, __m512i& escaped) {
     if constexpr (kBegin < kStreams) {
       constexpr int kEnd = kBegin + kGroup < kStreams ? kBegin + kGroup : kStreams;
+      State before[kStreams];
+      if constexpr (kPartial) {
+        ANS_UNROLL
+        for (int s = kBegin; s < kEnd; ++s) before[s] = x[s];
+      }
       pop<kBegin, kEnd>(t, x, walk, index);
+      if constexpr (kPartial) {
+        ANS_UNROLL
+        for (int s = kBegin; s < kEnd; ++s) x[s] = {_mm512_mask_mov_epi16(before[s].high, on[s], x[s].high), _mm512_mask_mov_epi16(before[s].low, on[s], x[s].low)};
+      }
       Lanes16<64>::template refill<kBegin, kEnd>(x, words);
       ANS_UNROLL
       for (int s = kBegin; s < kEnd; ++s) _mm256_store_si256(reinterpret_cast<__m256i*>(row + s * stride), _mm512_cvtepi16_epi8(t.value(index[s])));
-      follow<kBegin, kEnd>(t, walk, index, escaped);
-      decode_row<kGroup, kEnd>(t, x, walk, words, index, row, stride, escaped);
+      follow<kPartial, kBegin, kEnd>(t, walk, index, on, escaped);
+      decode_row<kGroup, kPartial, kEnd>(t, x, walk, words, index, on, row, stride, escaped);
     }
   }
 };
@@ -108,7 +118,7 @@ ANS_NOINLINE int note_escapes(const SteadyRows& rows, const SteadyTable& table, 
     alignas(64) uint16_t entry[format::kLanes], state[format::kLanes];
     _mm512_store_si512(entry, index[s]);
     _mm512_store_si512(state, walk[s]);
-    for (int lane = 0; lane < format::kLanes; ++lane) {
+    for (int lane = 0; lane < cursors[s].width; ++lane) {
       const uint32_t at = entry[lane] & (2 * kBuckets - 1);
       if ((table.step[at] & kSteadyEscape) == 0) continue;
       const int32_t coded = int32_t(cursors[s].raws->next()) + rows.raw_min;
@@ -121,15 +131,17 @@ ANS_NOINLINE int note_escapes(const SteadyRows& rows, const SteadyTable& table, 
   return count;
 }
 
-// As MatrixCoder::decode_steady_rows.
-template <int kBuckets, int kStreams, bool kOneClass>
+// As MatrixCoder::decode_steady_rows. kPartial: some have fewer than 32 lines.
+template <int kBuckets, int kStreams, bool kOneClass, bool kPartial>
 ANS_NOINLINE void decode_steady(const SteadyRows& rows, SteadyCursor* cursors) {
   using L = SteadyLanes<kBuckets>;
   constexpr int kTile = 64, kLanes = format::kLanes;
   typename L::State x[kStreams];
   __m512i walk[kStreams], index[kStreams];
   const uint8_t* words[kStreams];
+  __mmask32 on[kStreams];
   for (int s = 0; s < kStreams; ++s) {
+    on[s] = cursors[s].width == kLanes ? ~0u : (1u << cursors[s].width) - 1;
     x[s] = Lanes16<64>::load(cursors[s].state);
     alignas(64) uint16_t w[kLanes];
     for (int i = 0; i < kLanes; ++i) w[i] = uint16_t(cursors[s].walk[i] << L::kEntryBits);
@@ -152,7 +164,7 @@ ANS_NOINLINE void decode_steady(const SteadyRows& rows, SteadyCursor* cursors) {
       const SteadyTable& table = rows.of_class[rows.class_of[kOneClass ? 0 : begin + j]];
       if constexpr (!kOneClass) tables = typename L::Tables(table);
       __m512i escaped = _mm512_setzero_si512();
-      L::template decode_row<kSteadyGroup, 0>(tables, x, walk, words, index, tile[0][j], kTile * kLanes, escaped);
+      L::template decode_row<kSteadyGroup, kPartial, 0>(tables, x, walk, words, index, on, tile[0][j], kTile * kLanes, escaped);
       if (__builtin_expect(_mm512_test_epi16_mask(escaped, L::set1(kSteadyEscape)) != 0, 0)) fix_count += note_escapes<kBuckets, kStreams>(rows, table, cursors, index, walk, j, fixes + fix_count);
     }
     const bool wide = rows.type == format::SymbolType::kI16;
@@ -161,7 +173,7 @@ ANS_NOINLINE void decode_steady(const SteadyRows& rows, SteadyCursor* cursors) {
       __m256i first[kLanes], second[kLanes];
       transpose_tile(tile[s], first);
       transpose_tile(tile[s] + kTile / 2, second);
-      for (int i = 0; i < kLanes; ++i) {  // a line of the cache at a time: there are too many lines for half of one to wait in it
+      for (int i = 0; i < (kPartial ? cursors[s].width : kLanes); ++i) {  // a line of the cache at a time: there are too many lines for half of one to wait in it
         uint8_t* const to = cursors[s].lines[i] + at;
         if (wide) {
           _mm512_mask_storeu_epi16(to, __mmask32(on), _mm512_cvtepi8_epi16(first[i]));
@@ -189,8 +201,11 @@ ANS_NOINLINE void decode_steady(const SteadyRows& rows, SteadyCursor* cursors) {
 
 template <int kBuckets, int kStreams>
 ANS_INLINE void decode_steady_of(const SteadyRows& rows, SteadyCursor* cursors, bool one_class) {
-  if (one_class) decode_steady<kBuckets, kStreams, true>(rows, cursors);
-  else decode_steady<kBuckets, kStreams, false>(rows, cursors);
+  bool partial = false;
+  for (int s = 0; s < kStreams; ++s) partial |= cursors[s].width < format::kLanes;
+  if (partial) decode_steady<kBuckets, kStreams, false, true>(rows, cursors);
+  else if (one_class) decode_steady<kBuckets, kStreams, true, false>(rows, cursors);
+  else decode_steady<kBuckets, kStreams, false, false>(rows, cursors);
 }
 template <int kBuckets>
 ANS_INLINE void decode_steady_streams(const SteadyRows& rows, SteadyCursor* cursors, int count, bool one_class) {

@@ -51,8 +51,8 @@ class ChunkReader {
 
   // Columns of the next band, up to so many, that decode_steady_rows() can decode; not the last symbol before the tail.
   int64_t steady_columns(int64_t most) {
-    if (next_band_ >= bands() || shape_.band_width(next_band_) < format::kLanes) return 0;
-    const int64_t columns = std::min(most, (main_ - 1) / format::kLanes);
+    if (next_band_ >= bands()) return 0;
+    const int64_t columns = std::min(most, std::max<int64_t>(0, main_ - 1) / shape_.band_width(next_band_));
     if (columns > 0) make_readable();
     // Whole lines of the cache: what is stored does not cross them.
     const int64_t readable = (readable_end_ - words_) / (2 * format::kLanes);
@@ -62,13 +62,14 @@ class ChunkReader {
   SteadyCursor steady_cursor() {
     const MatrixLines& lines = *job_->lines;
     if (next_column_ == 0) std::fill_n(walk_, format::kLanes, 0u);
+    const int width = shape_.band_width(next_band_);
     for (int64_t i = 0; i < format::kLanes; ++i)
-      next_symbol_[i] = lines.line(lines.line_at(job_->position + next_band_ * format::kLanes + i)) + next_column_ * format::symbol_bytes(lines.type);
-    return {state_, walk_, words_, &raws_, next_symbol_};
+      next_symbol_[i] = i >= width ? next_symbol_[0] : lines.line(lines.line_at(job_->position + next_band_ * format::kLanes + i)) + next_column_ * format::symbol_bytes(lines.type);
+    return {state_, walk_, words_, &raws_, next_symbol_, width};
   }
   Status take_steady(const SteadyCursor& cursor, int64_t columns) {
     words_ = cursor.words;
-    main_ -= columns * format::kLanes;
+    main_ -= columns * cursor.width;
     next_column_ += columns;
     return words_ > end_ ? Status::kWordsExhausted : Status::kOk;
   }

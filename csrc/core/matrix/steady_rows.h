@@ -33,13 +33,14 @@ struct SteadyTables {
 // None if rows are not steady, or tables larger than kSteadyBuckets.
 SteadyTables make_steady_tables(const MatrixModel& model, const MatrixTables& tables);
 
-// 32 lines that are decoded together, from some column on. All but `lines` moves on.
+// Up to 32 lines that are decoded together, from some column on. All but `lines` moves on.
 struct SteadyCursor {
   uint32_t* state;       // [32]
   uint32_t* walk;        // [32]: the trellis's
   const uint8_t* words;  // 64 bytes can be read at the words of each column
   RawReader* raws;
-  uint8_t* const* lines; // [32]: where the first symbol goes
+  uint8_t* const* lines; // [32]: where the first symbol goes, for `width` lines (others may be anywhere that can be read)
+  int width;
 };
 
 struct SteadyRows {
