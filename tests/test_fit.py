@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 from model_examples import normal
 from torch import Tensor
 
@@ -160,6 +163,35 @@ def test_it_repeats_exactly() -> None:
     finally:
         torch.set_num_threads(before)
     assert files[0] == files[1]
+
+
+def worker(rank: int, world: int, port: int, folder: str) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=world)
+    try:
+        state = model()
+        fitted = torch_ans.fit(state, 140_000, hessians={"layers.0.up": hessian(256, 20)})
+        fitted.model.write(Path(folder) / f"{rank}.ans")
+
+        def fails(name: str, weight: Tensor, setting: Setting) -> weights.QuantizedWeight:
+            if name == "layers.1.up":
+                raise ValueError("no")
+            return torch_ans.quantize_weight(weight, step_sigmas=setting.step_sigmas)
+
+        with pytest.raises((ValueError, RuntimeError), match="no"):
+            torch_ans.fit(state, 140_000, quantize=fails)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_ranks_share_the_work(tmp_path: Path) -> None:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    mp.spawn(worker, (3, port, str(tmp_path)), 3)
+    alone = torch_ans.fit(model(), 140_000, hessians={"layers.0.up": hessian(256, 20)}).model.to_bytes()
+    assert all((tmp_path / f"{rank}.ans").read_bytes() == alone for rank in range(3))
 
 
 def test_table_json_and_plot(tmp_path: Path) -> None:

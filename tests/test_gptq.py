@@ -14,7 +14,7 @@ from model_examples import normal, same
 from torch import Tensor, nn
 
 import torch_ans
-from torch_ans import errors, gptq, grid, ops, weights
+from torch_ans import errors, gptq, grid, ops, sharing, weights
 from torch_ans.weights import QUANTIZERS
 
 
@@ -200,9 +200,9 @@ def test_ranks_share_hessians_and_work(tmp_path: Path) -> None:
 
 
 def test_work_is_divided() -> None:
-    assert gptq.divide([5, 1, 4, 2], 2) == [0, 0, 1, 1]
-    assert gptq.divide([], 3) == []
-    assert set(gptq.divide([1] * 8, 8)) == set(range(8))
+    assert sharing.divide([5, 1, 4, 2], 2) == [0, 0, 1, 1]
+    assert sharing.divide([], 3) == []
+    assert set(sharing.divide([1] * 8, 8)) == set(range(8))
 
 
 def test_wrong_arguments() -> None:

@@ -16,17 +16,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from . import allocation, gptq, grid, ops, tree, weights
 from .allocation import Choice, Curve, Point
 from .entries import QUANTIZED_DTYPES, dtype_name
-from .errors import BudgetError, InvalidArgumentError, NotFiniteError
+from .errors import BudgetError, InvalidArgumentError
 from .model import CompressedModel, compress_model, is_leaf
+from .sharing import share
 from .weights import QUANTIZERS, QuantizedWeight
+
+T = TypeVar("T")
 
 #: A file is at least this part of its budget, where ranges allow.
 CLOSE = 1 - 5e-4
@@ -189,6 +193,7 @@ def fit(
     min_quantized_numel: int = 65536,
     scale_columns: bool | None = None,
     survivors: int = 1,
+    group: dist.ProcessGroup | None = None,
     progress: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Fitted:
@@ -197,7 +202,8 @@ def fit(
     groups: how tensors may be quantized; the first that matches a name counts, and what none matches is kept exactly, as are tensors of one dimension or fewer than
     `min_quantized_numel` elements. Default: all by "trellis8". hessians: by name (see `gptq.collect_hessians`); these weights are quantized by `gptq.quantize_weight`, with its
     `scale_columns` and `survivors`. quantize: a function that quantizes a tensor for a setting instead of ours, `quantize(name, weight, setting) -> QuantizedWeight`.
-    level, options (chunk_symbols, ties, metadata): as of `compress_model`.
+    level, options (chunk_symbols, ties, metadata): as of `compress_model`. In a process group, whose ranks must all have the same weights and Hessians, each quantizes its share, and
+    all get the same result, as one process alone would.
 
     The result is within the budget, and no less than 0.9995 of it unless all steps are at the lower end of their range (`is_limited`). Raises BudgetError, which names the smallest file that
     was found, if that is larger; InvalidArgumentError; NotFiniteError for NaN and infinity."""
@@ -206,7 +212,7 @@ def fit(
     if isinstance(budget, bool) or not isinstance(budget, int) or budget <= 0:
         raise InvalidArgumentError(f"budget is {budget!r}, not a positive number of bytes")
     several = [Group()] if groups is None else [groups] if isinstance(groups, Group) else list(groups)
-    job = _Job(state, several, hessians or {}, quantize, min_quantized_numel, {"scale_columns": scale_columns, "survivors": survivors}, {"level": level, **options})
+    job = _Job(state, several, hessians or {}, quantize, min_quantized_numel, {"scale_columns": scale_columns, "survivors": survivors}, {"level": level, **options}, group)
     tell(f"tracing {len(job.subjects)} tensors")
     job.trace()
     return job.solve(budget, tell, begin)
@@ -284,15 +290,23 @@ class _Subject:
     group: Group
     hessian: Tensor | None
     by: dict[tuple[str, int | None], Quantizing] = field(default_factory=dict)
-    curves: list[Curve[tuple[str, int | None]]] = field(default_factory=list)
+    curves: Sequence[Curve[tuple[str, int | None]]] = ()
 
 
 class _Job:
     def __init__(
-        self, state: Any, groups: Sequence[Group], hessians: Mapping[str, Tensor], quantize: Quantize | None, least: int, gptq_options: dict[str, Any], options: dict[str, Any]
+        self,
+        state: Any,
+        groups: Sequence[Group],
+        hessians: Mapping[str, Tensor],
+        quantize: Quantize | None,
+        least: int,
+        gptq_options: dict[str, Any],
+        options: dict[str, Any],
+        group: dist.ProcessGroup | None,
     ) -> None:
         self._flat = tree.flatten(state, is_leaf)
-        self._options, self._quantize, self._gptq_options = options, quantize, gptq_options
+        self._options, self._quantize, self._gptq_options, self._group = options, quantize, gptq_options, group
         names = list(self._flat.names)
         for name in hessians:
             if name not in names:
@@ -308,17 +322,19 @@ class _Job:
         if not self.subjects:
             raise InvalidArgumentError("there is no tensor to quantize: none matches a group, has two dimensions and enough elements")
 
+    def _shared(self, work: Callable[[_Subject], T]) -> list[T]:
+        """Of every tensor, each worked on by one rank, on all ranks."""
+        costs = [s.tensor.numel() * (1 if s.hessian is None else s.tensor.shape[-1]) for s in self.subjects]
+        return share([s.name for s in self.subjects], costs, [s.tensor.device for s in self.subjects], lambda i: work(self.subjects[i]), self._group)
+
     # ---- curves ----
 
     def trace(self) -> None:
-        for subject in self.subjects:
-            try:
-                self._trace(subject)
-            except (NotFiniteError, InvalidArgumentError) as cause:
-                raise type(cause)(f"{subject.name!r}: {cause}") from cause
+        for subject, curves in zip(self.subjects, self._shared(self._trace)):
+            subject.curves = curves
 
-    def _trace(self, subject: _Subject) -> None:
-        numel = subject.tensor.numel()
+    def _trace(self, subject: _Subject) -> list[Curve[tuple[str, int | None]]]:
+        numel, curves = subject.tensor.numel(), []
         for quantizer, bits, (least, most) in subject.group.ways():
             by = subject.by[quantizer, bits] = self._quantizing(subject, quantizer, bits)
             count = 1 + max(0, math.ceil(math.log(most / least) / math.log(_FACTOR) - 1e-9))
@@ -327,7 +343,8 @@ class _Job:
                 step = least * (most / least) ** (i / max(1, count - 1))
                 rate, error = by.measure(step)
                 points.append(Point(math.log2(step), rate * numel, subject.group.weight * error * numel))
-            subject.curves.append(Curve((quantizer, bits), points))
+            curves.append(Curve((quantizer, bits), points))
+        return curves
 
     def _quantizing(self, subject: _Subject, quantizer: str, bits: int | None) -> Quantizing:
         tensor = subject.tensor
@@ -393,18 +410,20 @@ class _Job:
         return all(a.way == b.way and abs(a.point.step - b.point.step) < 1e-9 for a, b in zip(choices, self._choices(slope)))
 
     def _quantized(self, choices: Sequence[Choice[tuple[str, int | None]]]) -> dict[str, QuantizedWeight]:
-        return {subject.name: subject.by[choice.way].quantized(2.0**choice.point.step) for subject, choice in zip(self.subjects, choices)}
+        of = dict(zip((subject.name for subject in self.subjects), choices))
+        found = self._shared(lambda subject: subject.by[of[subject.name].way].quantized(2.0 ** of[subject.name].point.step))
+        return {subject.name: q for subject, q in zip(self.subjects, found)}
 
     def _tensors(self, model: CompressedModel, quantized: Mapping[str, QuantizedWeight], choices: Sequence[Choice[tuple[str, int | None]]]) -> list[FittedTensor]:
         size_of = {entry.name: entry.record_bytes for entry in model.index.entries}
         found = []
-        for subject, choice in zip(self.subjects, choices):
+        errors = self._shared(lambda subject: relative_error(subject.tensor, quantized[subject.name], subject.hessian))
+        for subject, choice, error in zip(self.subjects, choices, errors):
             (quantizer, bits), numel = choice.way, subject.tensor.numel()
             curves = {
                 curve.way[0] + (f" {curve.way[1]}" if curve.way[1] else ""): [(2.0**p.step, p.bits / numel, p.error / numel / subject.group.weight) for p in curve.points]
                 for curve in subject.curves
             }
-            error = relative_error(subject.tensor, quantized[subject.name], subject.hessian)
             found.append(FittedTensor(subject.name, Setting(quantizer, 2.0**choice.point.step, bits), numel, size_of[subject.name], error, curves))
         return found
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from . import grid, ops, weights
 from .errors import InvalidArgumentError, NotFiniteError
+from .sharing import share
 from .weights import QUANTIZERS, QuantizedWeight
 
 #: Added to the diagonal, as a part of its mean: without, columns whose inputs hardly vary would take up errors without bound.
@@ -346,62 +347,30 @@ def quantize_model(
     names = [name for name in hessians if name in state]
     if missing := [name for name in hessians if name not in state]:
         raise InvalidArgumentError(f"there is no weight {missing[0]!r}")
-    parallel = dist.is_available() and dist.is_initialized()
-    rank, world = (dist.get_rank(group), dist.get_world_size(group)) if parallel else (0, 1)
-    owner = divide([state[name].numel() * state[name].shape[-1] for name in names], world)
-    own: dict[str, QuantizedWeight] = {}
-    error: Exception | None = None
-    for name, of_rank in zip(names, owner):
-        if of_rank != rank:
-            continue
-        try:
-            bits = bits_per_weight[name] if isinstance(bits_per_weight, Mapping) else bits_per_weight
-            own[name] = quantize_weight(
-                state[name],
-                hessians[name],
-                quantizer,
-                bits_per_weight=bits,
-                step_sigmas=step_sigmas,
-                scale_columns=scale_columns,
-                damping=damping,
-                rounds=rounds,
-                survivors=survivors,
-            )
-        except (InvalidArgumentError, NotFiniteError, KeyError) as cause:
-            error = type(cause)(f"{name!r}: {cause}") if not isinstance(cause, KeyError) else InvalidArgumentError(f"bits_per_weight has no {name!r}")
-            break
+    def work(i: int) -> QuantizedWeight:
+        name = names[i]
+        if isinstance(bits_per_weight, Mapping) and name not in bits_per_weight:
+            raise InvalidArgumentError("bits_per_weight does not have it")
+        found = quantize_weight(
+            state[name],
+            hessians[name],
+            quantizer,
+            bits_per_weight=bits_per_weight[name] if isinstance(bits_per_weight, Mapping) else bits_per_weight,
+            step_sigmas=step_sigmas,
+            scale_columns=scale_columns,
+            damping=damping,
+            rounds=rounds,
+            survivors=survivors,
+        )
         if progress is not None:
             progress(name)
-    if not parallel:
-        if error is not None:
-            raise error
-        return _with_other_names(own, state)
-    every: list[Any] = [None] * world
-    # Objects are pickled between the ranks of one job; files never are.
-    dist.all_gather_object(every, error if error is not None else {name: _to_device(q, torch.device("cpu")) for name, q in own.items()}, group=group)
-    for found in every:
-        if isinstance(found, Exception):
-            raise found
-    joined = {name: q for found in every for name, q in found.items()}
-    return _with_other_names({name: _to_device(joined[name], state[name].device) for name in names}, state)
+        return found
+
+    costs = [state[name].numel() * state[name].shape[-1] for name in names]
+    return _with_other_names(dict(zip(names, share(names, costs, [state[name].device for name in names], work, group))), state)
 
 
 def _with_other_names(quantized: dict[str, QuantizedWeight], state: Mapping[str, Tensor]) -> dict[str, QuantizedWeight]:
     """Weights that others share (a tied embedding) under all their names: a file has them once."""
     by_memory = {weights.memory_key(state[name]): q for name, q in quantized.items()}
     return quantized | {name: by_memory[key] for name, tensor in state.items() if isinstance(tensor, Tensor) and (key := weights.memory_key(tensor)) in by_memory and name not in quantized}
-
-
-def divide(costs: Sequence[int], world_size: int) -> list[int]:
-    """The rank of each of these tasks: the dearest first, each to the rank that has least."""
-    load = [0] * world_size
-    owner = [0] * len(costs)
-    for i in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
-        owner[i] = min(range(world_size), key=lambda r: (load[r], r))
-        load[owner[i]] += costs[i]
-    return owner
-
-
-def _to_device(q: QuantizedWeight, device: torch.device) -> QuantizedWeight:
-    column_scale = None if q.column_scale is None else q.column_scale.to(device)
-    return QuantizedWeight(q.symbols.to(device), q.scale.to(device), q.exponent, column_scale, q.trellis, q.shape, q.dtype)
