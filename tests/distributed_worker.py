@@ -41,12 +41,16 @@ def example(seed=0):
     state["signal"] = torch.complex(normal(20000), normal(20000))
     state["ids"] = (normal(150000) * 3000).to(torch.int16)
     state["head"] = embedding
+    symbols = (normal(40, 70) * 9000).to(torch.int16)
+    state["grid"] = torch_ans.QuantizedWeight(symbols, normal(40).abs().half(), -3, (normal(70) * 300).to(torch.int8), 0, (40, 70), torch.float32)
+    state["grid again"] = state["grid"]
     return state
 
 
 OPTIONS = {
     "exact": {"chunk_symbols": 4096},
     "predicted": {"bits": 6, "min_quantized_numel": 2000, "level": "best"},
+    "trellis": {"quantizer": "trellis8", "bits_per_weight": 3.0, "min_quantized_numel": 2000},
     "quantized": {"bits": 6, "chunk_symbols": 2000, "min_quantized_numel": 2000, "ties": (".q", ".scale")},
 }
 

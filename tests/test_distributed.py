@@ -15,6 +15,7 @@ import torch
 import torch_ans
 from distributed_worker import OPTIONS, TIMEOUT_S, example, large_example
 from torch_ans import distributed
+from torch_ans.entries import QuantizedMeta
 from torch_ans.errors import DistributedSaveError, InvalidArgumentError
 from torch_ans.ops import Encoded
 from torch_ans.records import EncodedPiece
@@ -151,14 +152,14 @@ def test_pieces_survive_being_packed():
         5: EncodedPiece(1, 0, [torch.tensor([0], dtype=torch.uint8)] * 2, [stream(0, 0), stream(7, 3)], None),
         2: EncodedPiece(0, -17, [torch.arange(9, dtype=torch.uint8)], [stream(11, 1)], torch.randn(5).half()),
         9: EncodedPiece(0, 3, [torch.arange(2, dtype=torch.uint8)], [stream(3, 2)], torch.zeros(0).half()),
-        7: EncodedPiece(2, 5, [], [], None, [torch.arange(n, dtype=torch.uint8) for n in (4, 0, 7)]),
+        7: EncodedPiece(2, 5, [], [], None, [torch.arange(n, dtype=torch.uint8) for n in (4, 0, 7)], QuantizedMeta(70, 16, -3, 1)),
     }
     for some in ({}, pieces):
         back = distributed.unpack_pieces(distributed.pack_pieces(some))
         assert list(back) == list(some)
         for number, piece in some.items():
             other = back[number]
-            assert (piece.form, piece.exponent) == (other.form, other.exponent) and all(
+            assert (piece.form, piece.exponent, piece.meta) == (other.form, other.exponent, other.meta) and all(
                 map(torch.equal, piece.prefixes, other.prefixes)
             )
             for one, two in zip(piece.streams, other.streams, strict=True):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -213,7 +215,7 @@ def test_wrong_arguments() -> None:
     with pytest.raises(errors.NoTrellisPathError):
         torch_ans.dumps({"w": QuantizedWeight(**fields | {"symbols": broken})})
     with pytest.raises(errors.InvalidArgumentError, match="steps"):
-        quantize_weight(torch.tensor([[1e6, *[1.0, -1.0] * 50_000]]), "uniform", step_sigmas=0.005)
+        quantize_weight(torch.tensor([[1e6, *[1.0, -1.0] * 30_000]]), "uniform", step_sigmas=0.005)
 
 
 def test_command_line(tmp_path, capsys) -> None:
@@ -256,3 +258,34 @@ def test_weights_are_made_while_streams_are_decoded(trellis: int, wild: bool, dt
             ops.dequantize(symbols, steps.scale, steps.exponent, dtype, wrong)
         with pytest.raises(errors.InvalidArgumentError):
             ops.decode_streams_dequantize_out(streams, [steps.scale] * len(streams), [steps.exponent] * len(streams), symbols.dtype, outs, [wrong] * len(streams))
+
+
+@pytest.mark.parametrize("quantizer", ["uniform", "trellis8"])
+def test_rows_that_are_too_long_are_cut(quantizer: str) -> None:
+    assert weights.grid_columns((2, 90_000)) == 45_000 and weights.grid_columns((5, 65_536)) == 65_536
+    w = normal(2, 90_000)
+    q = torch_ans.quantize_weight(w, quantizer, bits_per_weight=3)
+    assert q.symbols.shape == (4, 45_000) and relative_error(w.view(4, -1), dataclasses.replace(q, shape=(4, 45_000))) < 0.03
+    assert torch.equal(torch_ans.loads(torch_ans.dumps({"w": w}, quantizer=quantizer, bits_per_weight=3))["w"], q.dequantize())
+    with pytest.raises(errors.InvalidArgumentError, match="'w': rows of 89989 weights"):  # a prime number
+        torch_ans.dumps({"w": normal(1, 89_989)}, quantizer=quantizer, bits_per_weight=3)
+
+
+def test_long_rows_of_others() -> None:
+    symbols = torch.zeros(1, 90_000, dtype=torch.int8)
+    q = QuantizedWeight(symbols, torch.ones(1).half(), 0, None, 0, (1, 90_000), torch.float32)
+    with torch_ans.open(torch_ans.dumps({"w": q})) as file:
+        assert weights.same(file.get_quantized_weight("w"), q)
+    with pytest.raises(errors.InvalidArgumentError, match="more than 65536"):
+        dataclasses.replace(q, trellis=8)
+
+
+def test_a_weight_under_two_names_is_stored_once(tmp_path: Path) -> None:
+    q = torch_ans.quantize_weight(normal(300, 200), bits_per_weight=3)
+    once, twice = torch_ans.dumps({"a": q}), torch_ans.dumps({"a": q, "b": q})
+    assert len(twice) < len(once) + 40
+    torch_ans.save({"a": q, "b": q}, tmp_path / "m.ans", verify=True)
+    with torch_ans.open(tmp_path / "m.ans") as file:
+        assert weights.same(file.get_quantized_weight("b"), q)
+    loaded = torch_ans.load(tmp_path / "m.ans")
+    assert loaded["a"] is loaded["b"] and torch.equal(loaded["a"], q.dequantize())

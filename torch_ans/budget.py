@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -24,9 +24,11 @@ from torch import Tensor
 
 from . import allocation, gptq, grid, ops, tree, weights
 from .allocation import Choice, Curve, Point
+from .distributed import GroupExchange
 from .entries import QUANTIZED_DTYPES, dtype_name
 from .errors import BudgetError, InvalidArgumentError
-from .model import CompressedModel, compress_model, is_leaf
+from .model import CompressedModel, compress, compress_model, is_leaf
+from .pipeline import Options
 from .sharing import share
 from .weights import QUANTIZERS, QuantizedWeight
 
@@ -120,19 +122,17 @@ class FittedTensor:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What `fit` found: the file, and the quantized weights that are in it, by name. `is_limited`: the file is smaller than it may be, since all tensors have their smallest step."""
+    """What `fit` found: the file (in a process group on rank 0 only, elsewhere None), and the quantized weights that are in it, by name. `is_limited`: the file is smaller than it may be,
+    since all tensors have their smallest step."""
 
-    model: CompressedModel = field(repr=False)
+    model: CompressedModel | None = field(repr=False)
+    file_bytes: int
     quantized: Mapping[str, QuantizedWeight] = field(repr=False)
     tensors: Sequence[FittedTensor] = field(repr=False)
     budget: int
     is_limited: bool
     rounds: int
     seconds: float
-
-    @property
-    def file_bytes(self) -> int:
-        return self.model.file_bytes
 
     @property
     def error(self) -> float:
@@ -293,6 +293,14 @@ class _Subject:
     curves: Sequence[Curve[tuple[str, int | None]]] = ()
 
 
+class _Encoded(NamedTuple):
+    """A file (elsewhere than on rank 0: None), its size, and those of its records."""
+
+    model: CompressedModel | None
+    file_bytes: int
+    record_bytes: Mapping[str, int]
+
+
 class _Job:
     def __init__(
         self,
@@ -367,7 +375,7 @@ class _Job:
         low, high = finest, coarsest  # slopes: files at `low` are too large, at `high` small enough
         other = sum(t.nbytes for t in self._flat.tensors) - sum(s.tensor.nbytes for s in self.subjects)
         beside = 0.9 * other + 2.0 * sum(s.tensor.numel() // weights.row_columns(tuple(s.tensor.shape)) for s in self.subjects)
-        best: tuple[CompressedModel, dict[str, QuantizedWeight], list[Choice[tuple[str, int | None]]], float] | None = None
+        best: tuple[_Encoded, dict[str, QuantizedWeight], list[Choice[tuple[str, int | None]]]] | None = None
         smallest = math.inf
         for number in range(1, _ROUNDS + 1):
             slope = min(coarsest, max(finest, allocation.slope_for(lambda s: sum(c.point.bits for c in self._choices(s)), 8 * (_AIM * budget - beside))))
@@ -375,15 +383,15 @@ class _Job:
                 slope = (low + high) / 2
             choices = self._choices(slope)
             quantized = self._quantized(choices)
-            model = compress_model(self._replaced(quantized), None, **self._options)
-            size = model.file_bytes
+            encoded = self._encoded(quantized)
+            size = encoded.file_bytes
             tell(f"round {number}: {size:,} of {budget:,} bytes")
             smallest = min(smallest, size)
             beside = size - sum(c.point.bits for c in choices) / 8
             at_end = [self._is_at(choices, end) for end in (coarsest, finest)]
             if size <= budget:
                 if best is None or size > best[0].file_bytes:
-                    best = model, quantized, choices, slope
+                    best = encoded, quantized, choices
                 if size >= CLOSE * budget or at_end[1]:
                     break
                 high = min(high, slope)
@@ -393,8 +401,24 @@ class _Job:
                 low = max(low, slope)
         if best is None:
             raise BudgetError(f"no setting was found that fits in {budget:,} bytes: the smallest file found has {int(smallest):,}", int(smallest))
-        model, quantized, choices, _ = best
-        return Fitted(model, quantized, self._tensors(model, quantized, choices), budget, model.file_bytes < CLOSE * budget, number, time.perf_counter() - begin)
+        encoded, quantized, choices = best
+        size, tensors = encoded.file_bytes, self._tensors(encoded, quantized, choices)
+        return Fitted(encoded.model, size, quantized, tensors, budget, size < CLOSE * budget, number, time.perf_counter() - begin)
+
+    def _encoded(self, quantized: Mapping[str, QuantizedWeight]) -> _Encoded:
+        """By all ranks together."""
+        state = self._replaced(quantized)
+        parallel = dist.is_available() and dist.is_initialized()
+        if parallel:
+            options = dict(self._options)
+            metadata = options.pop("metadata", None)
+            model = compress(state, Options(**options), metadata, None, GroupExchange(self._group))
+        else:
+            model = compress_model(state, None, **self._options)
+        told: list[Any] = [None if model is None else (model.file_bytes, {entry.name: entry.record_bytes for entry in model.index.entries})]
+        if parallel:
+            dist.broadcast_object_list(told, group=self._group, group_src=0)
+        return _Encoded(model, *told[0])
 
     def _replaced(self, quantized: Mapping[str, QuantizedWeight]) -> Any:
         """The same nesting with these leaves instead, also where a tensor is there once more under another name."""
@@ -414,8 +438,7 @@ class _Job:
         found = self._shared(lambda subject: subject.by[of[subject.name].way].quantized(2.0 ** of[subject.name].point.step))
         return {subject.name: q for subject, q in zip(self.subjects, found)}
 
-    def _tensors(self, model: CompressedModel, quantized: Mapping[str, QuantizedWeight], choices: Sequence[Choice[tuple[str, int | None]]]) -> list[FittedTensor]:
-        size_of = {entry.name: entry.record_bytes for entry in model.index.entries}
+    def _tensors(self, encoded: _Encoded, quantized: Mapping[str, QuantizedWeight], choices: Sequence[Choice[tuple[str, int | None]]]) -> list[FittedTensor]:
         found = []
         errors = self._shared(lambda subject: relative_error(subject.tensor, quantized[subject.name], subject.hessian))
         for subject, choice, error in zip(self.subjects, choices, errors):
@@ -424,7 +447,7 @@ class _Job:
                 curve.way[0] + (f" {curve.way[1]}" if curve.way[1] else ""): [(2.0**p.step, p.bits / numel, p.error / numel / subject.group.weight) for p in curve.points]
                 for curve in subject.curves
             }
-            found.append(FittedTensor(subject.name, Setting(quantizer, 2.0**choice.point.step, bits), numel, size_of[subject.name], error, curves))
+            found.append(FittedTensor(subject.name, Setting(quantizer, 2.0**choice.point.step, bits), numel, encoded.record_bytes[subject.name], error, curves))
         return found
 
 

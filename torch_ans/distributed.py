@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from . import model, pipeline
+from .entries import QuantizedMeta
 from .errors import DistributedSaveError, InvalidArgumentError
 from .ops import Encoded
 from .pipeline import Options, Progress
@@ -139,7 +140,8 @@ def pack_pieces(pieces: Mapping[int, EncodedPiece], device: torch.device | str =
     for tensor, piece in pieces.items():
         rows = -1 if piece.scale is None else piece.scale.numel()
         record = [] if piece.record is None else piece.record
-        numbers += [tensor, piece.form, piece.exponent, rows, len(piece.streams), len(record), *(stream.numel() for stream in record)]
+        meta = () if piece.meta is None else piece.meta
+        numbers += [tensor, piece.form, piece.exponent, rows, len(piece.streams), len(record), len(meta), *(stream.numel() for stream in record), *meta]
         parts += record
         for prefix, stream in zip(piece.prefixes, piece.streams):
             numbers += [prefix.numel(), stream.payload.numel(), stream.directory.shape[0], *stream.directory.flatten().tolist()]
@@ -163,8 +165,9 @@ def unpack_pieces(packed: Tensor) -> dict[int, EncodedPiece]:
 
     pieces = {}
     for _ in range(next(numbers)):
-        tensor, form, exponent, rows, stream_count, record_count = (next(numbers) for _ in range(6))
+        tensor, form, exponent, rows, stream_count, record_count, meta_count = (next(numbers) for _ in range(7))
         record = [take(next(numbers)) for _ in range(record_count)] or None
+        meta = [next(numbers) for _ in range(meta_count)]
         prefixes, streams = [], []
         for _ in range(stream_count):
             prefix_bytes, payload_bytes, chunks = (next(numbers) for _ in range(3))
@@ -172,5 +175,5 @@ def unpack_pieces(packed: Tensor) -> dict[int, EncodedPiece]:
             prefixes.append(take(prefix_bytes))
             streams.append(Encoded(take(payload_bytes), directory))
         scale = None if rows < 0 else take(2 * rows).clone().view(torch.float16)  # clone: aligned
-        pieces[tensor] = EncodedPiece(form, exponent, prefixes, streams, scale, record)
+        pieces[tensor] = EncodedPiece(form, exponent, prefixes, streams, scale, record, QuantizedMeta(*meta) if meta else None)
     return pieces

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import ops
 from .errors import InvalidArgumentError
-from .weights import QUANTIZERS, QuantizedWeight, entropy_bits, in_steps, narrowed, round_to_steps, row_columns, step_of
+from .weights import QUANTIZERS, QuantizedWeight, entropy_bits, grid_columns, in_steps, narrowed, round_to_steps, step_of
 
 # Weights on which the step is looked for before it is refined on all.
 _SAMPLE = 1 << 18
@@ -63,7 +63,7 @@ class GridSearch:
 
     def __init__(self, weight: Tensor, quantizer: str) -> None:
         self.states, self.shape, self.dtype = QUANTIZERS[quantizer], tuple(weight.shape), weight.dtype
-        columns = row_columns(self.shape)
+        columns = grid_columns(self.shape)
         rows = weight.detach().reshape(-1, columns) if weight.numel() else weight.detach().reshape(0, max(1, columns))
         self.rows = rows.float() if rows.dtype == torch.float64 else rows
         self.stride = max(1, rows.numel() // _SAMPLE)

@@ -135,6 +135,10 @@ def plan(names: Sequence[str], tensors: Sequence[Leaf], options: Options) -> lis
         columns = weights.row_columns(shape)
         if bits is not None and options.on_grid:
             target = (options.bits_per_weight, options.step_sigmas) if bits is True else (float(bits), None)
+            try:
+                columns = weights.grid_columns(shape)
+            except InvalidArgumentError as cause:
+                raise InvalidArgumentError(f"{name!r}: {cause}") from cause
             form = Form(Kind.QUANTIZED, columns=columns, quantizer=options.quantizer, bits_per_weight=target[0], step_sigmas=target[1])
             specs.append(EntrySpec(name, dtype, shape, (form,), options.chunk_symbols))
             continue

@@ -307,13 +307,12 @@ class GridPiece:
         meta = QuantizedMeta(form.columns, weights.bits_needed(symbols), tensor.exponent, int(tensor.column_scale is not None))
         return EncodedPiece(0, tensor.exponent, [], [], None, [stream.cpu() for stream in record], meta)
 
-
     def _symbols_stream(self, symbols: Tensor, trellis: int) -> Tensor:
         chunk = self.spec.chunk_symbols
         if trellis:
             return streams.encode_rows(symbols, trellis, chunk)
         plain = streams.encode_stream(symbols, chunk_length(symbols.numel(), symbols.shape[1], chunk))
-        if symbols.numel() < _TRIED_BY_ROWS:
+        if symbols.numel() < _TRIED_BY_ROWS or symbols.shape[1] > weights.MAX_COLUMNS:
             return plain
         by_rows = streams.encode_rows(symbols, 0, chunk)
         return by_rows if by_rows.numel() < _WORTH_ROWS * plain.numel() else plain

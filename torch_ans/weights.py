@@ -16,6 +16,8 @@ from .errors import InvalidArgumentError
 #: States of the trellis by the name of a quantizer; 0: each weight is rounded for itself.
 QUANTIZERS = {"uniform": 0, "trellis4": 4, "trellis8": 8, "trellis32": 32}
 
+#: Columns of matrix streams, at most (BITSTREAM.md, section 7).
+MAX_COLUMNS = 1 << 16
 #: A row of a quantized tensor has at least this many weights where its shape allows: a 3x3 kernel is too short for a scale.
 MIN_COLUMNS = 64
 
@@ -37,6 +39,18 @@ def row_columns(shape: Sequence[int]) -> int:
             break
         columns *= size
     return columns
+
+
+def grid_columns(shape: Sequence[int]) -> int:
+    """`row_columns` of a weight whose rows are to be matrix streams: longer ones (a transposed embedding) are cut into equal parts. Raises InvalidArgumentError where there are none that are
+    not too short for a scale."""
+    columns = row_columns(shape)
+    if columns <= MAX_COLUMNS:
+        return columns
+    for parts in range(-(-columns // MAX_COLUMNS), columns // MIN_COLUMNS + 1):
+        if columns % parts == 0:
+            return columns // parts
+    raise InvalidArgumentError(f"rows of {columns} weights cannot be cut into equal parts of {MIN_COLUMNS} to {MAX_COLUMNS}")
 
 
 def memory_key(tensor: Tensor) -> object:
@@ -85,6 +99,7 @@ class QuantizedWeight:
             (self.scale.dtype == torch.float16 and self.scale.shape == (rows,), f"scale is not float16 [{rows}]"),
             (self.column_scale is None or (self.column_scale.dtype == torch.int8 and self.column_scale.shape == (columns,)), f"column_scale is not int8 [{columns}]"),
             (self.trellis in QUANTIZERS.values(), f"trellis is {self.trellis!r}, not 0, 4, 8 or 32"),
+            (self.trellis == 0 or columns <= MAX_COLUMNS, f"rows of a trellis have {columns} columns, more than {MAX_COLUMNS}"),
             (isinstance(self.exponent, int) and abs(self.exponent) <= 1023, f"exponent is {self.exponent!r}, not in -1023 ... 1023"),
             (str(self.dtype).removeprefix("torch.") in QUANTIZED_DTYPES, f"dtype is {self.dtype}, not one of {', '.join(QUANTIZED_DTYPES)}"),
         ]
