@@ -161,7 +161,7 @@ def bits_per_byte(model: nn.Module, held: Tensor, s: Settings, bytes_per_token: 
 def write_ans(path: Path, state: Mapping[str, Tensor], hessians: Mapping[str, Tensor], s: Settings, told: dict[str, float]) -> dict[str, Tensor]:
     """Writes the artifact; returns what it must decode to."""
     begin = time.perf_counter()
-    fitted = torch_ans.fit(dict(state), s.budget, hessians=hessians, level=s.level, survivors=s.survivors, min_quantized_numel=8192)
+    fitted = torch_ans.fit(dict(state), s.budget, hessians=hessians, level=s.level, survivors=s.survivors, min_quantized_numel=8192, progress=say)
     told["quantize_seconds"] = time.perf_counter() - begin
     begin = time.perf_counter()
     size = torch_ans.save_distributed(dict(state) | dict(fitted.quantized), path, level=s.level)

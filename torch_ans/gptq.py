@@ -32,6 +32,8 @@ _CLASSES_PER_OCTAVE, _MAX_CLASSES = 4, 48
 # Rows on which the step is looked for before it is refined on all.
 _SAMPLE = 1 << 17
 ROUNDS = 3
+# Octaves that steps may differ in whose tables are nearly the same.
+_NEAR = 0.35
 
 
 # ---- Hessians ----
@@ -271,7 +273,7 @@ class HessianSearch:
         self._scaled = self.rows if self._column_step is None else self.rows / self._column_step
         self._feedback = feedback_of(self._factor, self.column_scale)
         self._last: tuple[float, int, grid.Found] | None = None
-        self._costs: Tensor | None = None
+        self._costs: list[tuple[float, Tensor]] = []
 
     def decide_columns(self, sigmas: float) -> None:
         """Whether columns have scales, if that is not decided: they have if errors are smaller then at equal bits, at steps like these. Half the logarithm of the error, plus bits, is
@@ -295,8 +297,7 @@ class HessianSearch:
         steps = grid.row_steps(self._scaled[::stride], sigmas)
         rows = self.rows[::stride].masked_fill(steps.step[:, None] == 0, 0)
         number, classes = column_classes(rows, steps.step, self._column_step)
-        # Tables change little from one step to the next.
-        known = self._costs if self._costs is not None and len(self._costs) == classes and self.rounds > 0 else None
+        known = self._known_costs(sigmas, classes) if self.rounds > 0 else None
         q = ops.quantize_feedback(
             rows,
             steps.step,
@@ -310,12 +311,19 @@ class HessianSearch:
             costs=known,
             survivors=self.survivors,
         )
-        self._costs = q.costs
+        if known is None:
+            self._costs.append((sigmas, q.costs))
         # Errors are in steps of their rows, which are alike in what they are of a row's deviation.
         step = float((steps.step.double() / deviations(self.rows[::stride])).square().mean())
         error = step * self._feedback.factor * q.error / rows.numel() / self._nothing
         self._last = (sigmas, stride, grid.Found(steps, q.symbols, q.bits / rows.numel(), error))
         return self._last[2]
+
+    def _known_costs(self, sigmas: float, classes: int) -> Tensor | None:
+        """Tables change little from one step to the next: those of the nearest step that was searched without any. Later ones are not taken, or a step would give other symbols each time."""
+        near = [(abs(math.log2(sigmas / step)), costs) for step, costs in self._costs if len(costs) == classes]
+        distance, costs = min(near, key=lambda one: one[0], default=(math.inf, None))
+        return costs if distance <= _NEAR else None
 
     def quantized(self, sigmas: float) -> QuantizedWeight:
         found = self.run(sigmas)
