@@ -19,10 +19,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import model as models
-from . import ops, prediction, tree, weights
+from . import explanation, ops, prediction, tree, weights
 from ._version import __version__
 from .analyze import Analysis, TensorReport, analyze, bits_per, inspect, roles
-from .atomic import check_target
+from .atomic import atomic_write, check_target
 from .budget import Group, fit
 from .errors import AnsError, CorruptError, InvalidArgumentError, LimitExceededError, is_torch_out_of_memory
 from .model_files import SUFFIXES, ModelFile, file_kind, read_model, write_model
@@ -117,6 +117,8 @@ def make_parser() -> argparse.ArgumentParser:
     add_compression_options(command)
     command.add_argument("--json", action="store_true")
     command.add_argument("--roles", action="store_true", help="also a line for every kind of tensor")
+    command.add_argument("--explain", action="store_true", help="also which ideas would make the file smaller, tried on these weights")
+    command.add_argument("--html", metavar="FILE", help="all of it as a page")
     command.set_defaults(run=_analyze)
     return parser
 
@@ -267,8 +269,8 @@ def _fit(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     _tell("")
     models.write_model(fitted.model, args.output, None, args.verify)
     if args.json is not None:
-        with open(args.json, "w") as file:
-            json.dump(fitted.to_json(), file, indent=1)
+        with atomic_write(args.json) as file:
+            file.write(json.dumps(fitted.to_json(), indent=1).encode())
     if args.plot is not None:
         fitted.plot(args.plot)
     print(fitted.table())
@@ -341,18 +343,26 @@ def print_roles(table: Sequence[dict[str, Any]]) -> None:
 def _analyze(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     options = compression_options(args, parser)
     check_model_path(args.input, parser)
-    analyze_file(args.input, as_json=args.json, by_role=args.roles, **options)
+    analyze_file(args.input, as_json=args.json, by_role=args.roles, explain=args.explain, page=args.html, **options)
 
 
-def analyze_file(source: str, *, as_json: bool, by_role: bool, tell: Callable[[str], None] = _tell, **options: Any) -> None:
+def analyze_file(
+    source: str, *, as_json: bool, by_role: bool, explain: bool = False, page: str | None = None, tell: Callable[[str], None] = _tell, **options: Any
+) -> None:
     """Analyzes a model file and prints the comparison."""
     contents = read_model(source)
     result = analyze(contents.model, progress=lambda name: tell(f"running {name}"), **options)
+    found = explanation.findings(contents.model, result, options, lambda name: tell(f"trying {name}")) if explain or page is not None else []
     tell("")
+    if page is not None:
+        with atomic_write(page) as file:
+            file.write(explanation.to_html(result, found, os.path.basename(source)).encode())
     if as_json:
-        print(json.dumps(result.to_json()))
+        print(json.dumps(result.to_json() | ({"findings": [finding.to_json() for finding in found]} if found else {})))
         return
     print_analysis(result)
+    if found:
+        print(f"\n{explanation.to_text(found)}")
     if by_role:
         print()
         print_roles(roles(result.tensors))
