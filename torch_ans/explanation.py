@@ -87,7 +87,7 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: #1c2330; background: #fff }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
 table { border-collapse: collapse; width: 100%; font-size: .86rem } th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid #e4e7ec } th:first-child, td:first-child { text-align: left }
-td.text { text-align: left } .pays { color: #116329; font-weight: 600 } .no { color: #8a2a1d } .none { color: #68707d }
+td.text, th.text { text-align: left } .pays { color: #116329; font-weight: 600 } .no { color: #8a2a1d } .none { color: #68707d }
 svg text { font: 12px system-ui, sans-serif; fill: #1c2330 } details { margin: .3rem 0 } summary { cursor: pointer }
 """
 
