@@ -68,7 +68,9 @@ def searching(rows: int, columns: int) -> dict[str, float]:
         costs = torch.ops.ans.trellis_costs(torch.ops.ans.quantize_trellis(w, step, torch.zeros(1, 4, 128, dtype=torch.int32), states)[1], 0.3)[0]
         assert known.symbols.shape == w.shape
         jobs[f"search, {states} states"] = lambda s=states, c=costs: torch.ops.ans.quantize_trellis(w, step, c, s)
-        jobs[f"GPTQ search, {states} states"] = lambda s=states, c=costs: torch.ops.ans.quantize_feedback(w, step, c, s, f.feedback, f.weight)
+        for survivors in (1, 4) if states == 8 else (1,):
+            name = f"GPTQ search, {states} states" + (f", {survivors} survivors" if survivors > 1 else "")
+            jobs[name] = lambda s=states, c=costs, n=survivors: torch.ops.ans.quantize_feedback(w, step, c, s, f.feedback, f.weight, survivors=n)
     return {name: 1e9 * s / w.numel() for name, s in best(jobs, 3).items()}
 
 
