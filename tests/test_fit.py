@@ -205,6 +205,7 @@ def test_table_json_and_plot(tmp_path: Path) -> None:
     fitted = torch_ans.fit(model(), 150_000)
     lines = fitted.table().splitlines()
     assert len(lines) == 6 and lines[1].startswith("embedding") and f"{fitted.file_bytes:,}" in lines[-1]
+    assert len(fitted.curves_table().splitlines()) == 1 + sum(len(points) for t in fitted.tensors for points in t.curves.values()) > 20
     told = json.loads(json.dumps(fitted.to_json()))
     assert told["file_bytes"] == fitted.file_bytes and sum(t["bytes"] for t in told["tensors"]) < fitted.file_bytes
     fitted.plot(tmp_path / "curves.svg")

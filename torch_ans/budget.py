@@ -150,6 +150,13 @@ class Fitted:
         lines.append(f"{'the file':44}{'':49}{self.file_bytes:12,}{self.error:11.6f}   {self.budget - self.file_bytes:,} bytes below the budget of {self.budget:,}")
         return "\n".join(lines)
 
+    def curves_table(self) -> str:
+        """Lines of text: bits per weight and relative error of each tensor at the steps at which it was tried, as far as they are on the convex hull."""
+        lines = [f"{'tensor':44}{'quantizer':>12}{'step/sigma':>12}{'bits/weight':>13}{'error':>11}"]
+        for t in self.tensors:
+            lines += [f"{t.name:44}{way:>12}{step:12.4f}{bits:13.3f}{error:11.6f}" for way, points in t.curves.items() for step, bits, error in points]
+        return "\n".join(lines)
+
     def to_json(self) -> dict[str, Any]:
         tensors = [
             {"name": t.name, "weights": t.numel, "quantizer": t.setting.quantizer, "step_sigmas": t.setting.step_sigmas, "bits": t.setting.bits, "clip_sigmas": t.setting.clip_sigmas}

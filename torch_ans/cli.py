@@ -90,6 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--level", choices=prediction.LEVELS, default="fast", help="how hard to look for a smaller file (default: fast)")
     command.add_argument("--verify", action="store_true", help="decode what was written and compare it, before it gets its name")
     command.add_argument("--json", metavar="FILE", help="settings, sizes, errors and curves of all tensors")
+    command.add_argument("--curves", action="store_true", help="also bits and errors of each tensor at the steps that were tried")
     command.add_argument("--plot", metavar="FILE", help="a .png or .svg of the curves (needs matplotlib)")
     command.set_defaults(run=_fit)
 
@@ -273,6 +274,8 @@ def _fit(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             file.write(json.dumps(fitted.to_json(), indent=1).encode())
     if args.plot is not None:
         fitted.plot(args.plot)
+    if args.curves:
+        print(f"{fitted.curves_table()}\n")
     print(fitted.table())
     limited = "; all steps are as small as they may be" if fitted.is_limited else ""
     print(f"{args.output}: {fitted.file_bytes:,} bytes, fitted in {fitted.seconds:.2f} s ({fitted.rounds} rounds){limited}{', verified' if args.verify else ''}")
