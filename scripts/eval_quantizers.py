@@ -19,12 +19,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -56,6 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
     if args.network != "gpt" and args.network != "minilm" and args.model is None:
         parser.error("--model is needed")
     try:
+        for name in args.quantizers.split(","):  # before all the work
+            if name != "nncodec":
+                named(name)
         subject = Subject(args)
         rows = [subject.row(name, float(bits)) for name in args.quantizers.split(",") for bits in args.bits.split(",")]
     except (torch_ans.AnsError, ImportError, OSError) as error:
@@ -69,6 +73,26 @@ def main(arguments: list[str] | None = None) -> int:
     if args.plot is not None:
         plot(rows, args.plot)
     return 0
+
+
+class Named(NamedTuple):
+    """What the name of a quantizer says."""
+
+    base: str  # one of QUANTIZERS
+    gptq: bool
+    nearest: bool
+    columns: bool
+    survivors: int
+    flat: bool
+
+
+def named(text: str) -> Named:
+    match = re.fullmatch(r"(gptq-)?([a-z]+(?:4|8|32)?)(?:x([1-4]))?(\+columns)?(-flat)?", text)
+    base = "uniform" if match and match[1] and match[2] == "nearest" else match[2] if match else ""
+    of_gptq = bool(match and match[1])
+    if match is None or base not in QUANTIZERS or (match[5] and of_gptq) or ((match[3] or match[4]) and not of_gptq):
+        raise torch_ans.InvalidArgumentError(f"there is no quantizer {text!r}")
+    return Named(base, of_gptq, match[2] == "nearest", bool(match[4]), int(match[3] or 1), bool(match[5]))
 
 
 class Subject:
@@ -145,10 +169,8 @@ class Subject:
 
     def _ours(self, quantizer: str, bits: float) -> tuple[int, dict[str, Tensor], dict[str, float]]:
         begin = time.perf_counter()
-        if quantizer.endswith("-flat"):
-            quantized = flat.at_bits(self.weights, quantizer.removesuffix("-flat"), bits)
-        else:
-            quantized = {name: self._quantized(quantizer, name, bits) for name in self.weights}
+        of = named(quantizer)
+        quantized = flat.at_bits(self.weights, of.base, bits) if of.flat else {name: self._quantized(of, name, bits) for name in self.weights}
         seconds = time.perf_counter() - begin
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.ans"
@@ -161,19 +183,12 @@ class Subject:
                 assert all(weights.same(file.get_quantized_weight(name), q) for name, q in quantized.items()), "a file does not give back what was written"
         return size, decoded, {"seconds": seconds, "decode_seconds": decode_seconds}
 
-    def _quantized(self, quantizer: str, name: str, bits: float) -> QuantizedWeight:
-        base = quantizer.removeprefix("gptq-").removesuffix("+columns")
-        if base == quantizer or name not in self.hessians:  # embeddings have no Hessian
-            return grid.quantize_weight(self.weights[name], "uniform" if base == "nearest" else base, bits_per_weight=bits)
-        base, several, survivors = base.partition("x")
-        options: dict[str, Any] = {"scale_columns": None if quantizer.endswith("+columns") else False}
-        if several:
-            options["survivors"] = int(survivors) if survivors.isdigit() else 0
-        if base == "nearest":
-            return gptq.quantize_weight(self.weights[name], self.hessians[name], "uniform", bits_per_weight=bits, rounds=0, **options)
-        if base not in QUANTIZERS:
-            raise torch_ans.InvalidArgumentError(f"there is no quantizer {quantizer!r}")
-        return gptq.quantize_weight(self.weights[name], self.hessians[name], base, bits_per_weight=bits, **options)
+    def _quantized(self, of: Named, name: str, bits: float) -> QuantizedWeight:
+        weight = self.weights[name]
+        if not of.gptq or name not in self.hessians:  # embeddings have no Hessian
+            return grid.quantize_weight(weight, of.base, bits_per_weight=bits)
+        options: dict[str, Any] = {"scale_columns": None if of.columns else False, "survivors": of.survivors} | ({"rounds": 0} if of.nearest else {})
+        return gptq.quantize_weight(weight, self.hessians[name], of.base, bits_per_weight=bits, **options)
 
     def _mse(self, decoded: Mapping[str, Tensor]) -> float:
         total = 0.0
