@@ -37,7 +37,7 @@ T = TypeVar("T")
 #: A file is at least this part of its budget, where ranges allow.
 CLOSE = 1 - 5e-4
 # What is aimed at, in between.
-_AIM = 1 - 2e-4
+_AIM = 1 - 1e-4
 _ROUNDS = 12
 # Weights of a tensor by which its curve is traced, at steps that differ by this factor.
 _TRACED, _FACTOR = 1 << 16, 2 ** (2 / 3)
@@ -122,8 +122,8 @@ class FittedTensor:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What `fit` found: the file (in a process group on rank 0 only, elsewhere None), and the quantized weights that are in it, by name. `is_limited`: the file is smaller than it may be,
-    since all tensors have their smallest step."""
+    """What `fit` found: the file (in a process group on rank 0 only, elsewhere None), and the quantized weights that are in it, by name. `is_limited`: all tensors have their smallest step,
+    so the file may be smaller than it need be."""
 
     model: CompressedModel | None = field(repr=False)
     file_bytes: int
@@ -212,7 +212,8 @@ def fit(
     level, options (chunk_symbols, ties, metadata): as of `compress_model`. In a process group, whose ranks must all have the same weights and Hessians, each quantizes its share, and
     all get the same result, as one process alone would.
 
-    The result is within the budget, and no less than 0.9995 of it unless all steps are at the lower end of their range (`is_limited`). Raises BudgetError, which names the smallest file that
+    The result is within the budget, and no less than 0.9995 of it unless all steps are at the lower end of their range (`is_limited`), or sizes jump, as those of a `quantize` may that does
+    not follow its setting: then it is the largest file found that fits. Raises BudgetError, which names the smallest file that
     was found, if that is larger; InvalidArgumentError; NotFiniteError for NaN and infinity."""
     begin = time.perf_counter()
     tell = progress or (lambda text: None)
@@ -247,6 +248,21 @@ class _Searched:
 
     def quantized(self, sigmas: float) -> QuantizedWeight:
         return self._search.quantized(sigmas)
+
+
+class _Clipped:
+    """To so many bits."""
+
+    def __init__(self, weight: Tensor, bits: int, hessian: Tensor | None) -> None:
+        self._weight, self._bits, self._hessian = weight, bits, hessian
+        self._sample = weight.detach().reshape(-1, weights.row_columns(tuple(weight.shape)))[:: max(1, weight.numel() // _TRACED)]
+
+    def measure(self, sigmas: float) -> tuple[float, float]:
+        q = clipped(self._sample, self._bits, sigmas * ((1 << self._bits - 1) - 1))
+        return weights.entropy_bits(q.symbols) / q.numel(), relative_error(self._sample, q, self._hessian)
+
+    def quantized(self, sigmas: float) -> QuantizedWeight:
+        return clipped(self._weight, self._bits, sigmas * ((1 << self._bits - 1) - 1))
 
 
 class _Called:
@@ -367,7 +383,7 @@ class _Job:
             given = self._quantize
             return _Called(lambda step: _checked(given(subject.name, tensor, Setting(quantizer, step, bits)), tensor), tensor, subject.hessian)
         if bits is not None:
-            return _Called(lambda step: clipped(tensor, bits, step * ((1 << bits - 1) - 1)), tensor, subject.hessian)
+            return _Clipped(tensor, bits, subject.hessian)
         if subject.hessian is None:
             return _Searched(grid.GridSearch(tensor, quantizer), tensor.numel())
         search = gptq.HessianSearch(tensor, subject.hessian, quantizer, **self._gptq_options)
@@ -382,7 +398,7 @@ class _Job:
         low, high = finest, coarsest  # slopes: files at `low` are too large, at `high` small enough
         other = sum(t.nbytes for t in self._flat.tensors) - sum(s.tensor.nbytes for s in self.subjects)
         beside = 0.9 * other + 2.0 * sum(s.tensor.numel() // weights.row_columns(tuple(s.tensor.shape)) for s in self.subjects)
-        best: tuple[_Encoded, dict[str, QuantizedWeight], list[Choice[tuple[str, int | None]]]] | None = None
+        best: tuple[_Encoded, dict[str, QuantizedWeight], list[Choice[tuple[str, int | None]]], bool] | None = None
         smallest = math.inf
         for number in range(1, _ROUNDS + 1):
             slope = min(coarsest, max(finest, allocation.slope_for(lambda s: sum(c.point.bits for c in self._choices(s)), 8 * (_AIM * budget - beside))))
@@ -398,7 +414,7 @@ class _Job:
             at_end = [self._is_at(choices, end) for end in (coarsest, finest)]
             if size <= budget:
                 if best is None or size > best[0].file_bytes:
-                    best = encoded, quantized, choices
+                    best = encoded, quantized, choices, at_end[1]
                 if size >= CLOSE * budget or at_end[1]:
                     break
                 high = min(high, slope)
@@ -408,9 +424,9 @@ class _Job:
                 low = max(low, slope)
         if best is None:
             raise BudgetError(f"no setting was found that fits in {budget:,} bytes: the smallest file found has {int(smallest):,}", int(smallest))
-        encoded, quantized, choices = best
-        size, tensors = encoded.file_bytes, self._tensors(encoded, quantized, choices)
-        return Fitted(encoded.model, size, quantized, tensors, budget, size < CLOSE * budget, number, time.perf_counter() - begin)
+        encoded, quantized, choices, is_limited = best
+        tensors = self._tensors(encoded, quantized, choices)
+        return Fitted(encoded.model, encoded.file_bytes, quantized, tensors, budget, is_limited, number, time.perf_counter() - begin)
 
     def _encoded(self, quantized: Mapping[str, QuantizedWeight]) -> _Encoded:
         """By all ranks together."""
