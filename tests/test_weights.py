@@ -289,3 +289,18 @@ def test_a_weight_under_two_names_is_stored_once(tmp_path: Path) -> None:
         assert weights.same(file.get_quantized_weight("b"), q)
     loaded = torch_ans.load(tmp_path / "m.ans")
     assert loaded["a"] is loaded["b"] and torch.equal(loaded["a"], q.dequantize())
+
+
+@pytest.mark.parametrize("mode", QUANTIZERS)
+def test_quantize_has_modes_that_clip_nothing(mode: str) -> None:
+    w = normal(6, 20, 256)
+    w[1, 2, 3] = 90
+    found = torch_ans.quantize(w, mode=mode, step_sigmas=0.1)
+    assert found.symbols.shape == w.shape and found.scale.shape == (6, 20) and found.symbols.dtype == torch.int16
+    back = torch_ans.dequantize(found.symbols, found.scale, found.exponent)
+    steps = torch.ldexp(found.scale.float(), found.exponent)[..., None]
+    assert ((back - w).abs() <= (0.5001 if mode == "uniform" else 4.1) * steps).all()
+    assert torch.equal(torch_ans.quantize(w, 6, 4.5).symbols, ops.quantize(w, 6, 4.5).symbols)
+    for wrong in ({"mode": mode}, {"mode": mode, "step_sigmas": 0.3, "clip_sigmas": 3}, {"mode": "int6", "step_sigmas": 1}, {"step_sigmas": 1}):
+        with pytest.raises(errors.InvalidArgumentError):
+            torch_ans.quantize(w, **wrong)

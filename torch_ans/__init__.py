@@ -45,11 +45,10 @@ from .ops import (  # noqa: E402, F401
     encode,
     encode_streams,
     histogram,
-    quantize,
     quantize_many,
 )
 from .budget import Group, Setting, fit  # noqa: E402, F401
-from .grid import quantize_weight  # noqa: E402, F401
+from .grid import quantize, quantize_weight  # noqa: E402, F401
 from .reader import AnsFile  # noqa: E402, F401
 from .weights import QuantizedWeight  # noqa: E402, F401
 from .streams import decode_stream, encode_stream  # noqa: E402, F401

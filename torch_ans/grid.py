@@ -5,6 +5,7 @@ A `Search` gives the symbols of a weight for any step; `quantize_weight` and `gp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -92,6 +93,27 @@ def quantize_weight(weight: Tensor, quantizer: str = "trellis8", *, bits_per_wei
     check_grid(quantizer, bits_per_weight, step_sigmas)
     search = GridSearch(weight, quantizer)
     return search.quantized(float(step_sigmas) if step_sigmas is not None else solve(search, bits_per_weight))
+
+
+def quantize(
+    weight: Tensor, bits: int = 6, clip_sigmas: float | str | None = None, *, mode: str = "clip", bits_per_weight: float | None = None, step_sigmas: float | None = None
+) -> ops.Quantized:
+    """Integers of a weight [..., C] with a scale for each row of C: symbols [..., C], scale float16 [...], exponent.
+
+    mode: "clip": `ops.quantize` to `bits` bits (int8), clipped at `clip_sigmas`. "uniform", "trellis4", "trellis8", "trellis32": `quantize_weight` of these rows, where nothing is clipped: symbols
+    are int16 where int8 does not hold them, and either bits_per_weight or step_sigmas is given. Raises InvalidArgumentError, and NotFiniteError for NaN and infinity."""
+    if mode == "clip":
+        if bits_per_weight is not None or step_sigmas is not None:
+            raise InvalidArgumentError("bits_per_weight and step_sigmas belong to modes that clip nothing: " + ", ".join(map(repr, QUANTIZERS)))
+        return ops.quantize(weight, bits, clip_sigmas)
+    if clip_sigmas is not None:
+        raise InvalidArgumentError(f"mode {mode!r} clips nothing, so it has no clip_sigmas")
+    check_grid(mode, bits_per_weight, step_sigmas)
+    if weight.dim() == 0:
+        raise InvalidArgumentError("the weight has no dimension of columns")
+    rows = weight.reshape(-1, weight.shape[-1]) if weight.numel() else weight.reshape(math.prod(weight.shape[:-1]), weight.shape[-1])
+    q = quantize_weight(rows, mode, bits_per_weight=bits_per_weight, step_sigmas=step_sigmas)
+    return ops.Quantized(q.symbols.view(weight.shape), q.scale.view(weight.shape[:-1]), torch.tensor(q.exponent, dtype=torch.int32, device=weight.device))
 
 
 def check_grid(quantizer: str, bits_per_weight: float | None, step_sigmas: float | None) -> None:
