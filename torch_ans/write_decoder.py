@@ -6,8 +6,11 @@ import ast
 import io
 import keyword
 import os
+import random
+import re
 import string
 import tokenize
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +26,7 @@ SOURCE = Path(__file__).resolve().parent / "decoder" / "source.py"
 #: What keeps its name.
 PUBLIC = ("load",)
 _MARKS = ("has", "used", "one")
+_NAME_TRIALS = 8000
 _UNLIMITED = 1 << 62
 
 
@@ -280,8 +284,11 @@ def _skipped(node: ast.stmt) -> int:
 
 def minify(tree: ast.Module, public: Sequence[str]) -> str:
     """The code of a module in few bytes: one-letter names for all but `public` ones, no needless space. Arguments of its own functions must be given by position."""
-    _rename(tree, public)
-    return "\n".join(_lines(tree.body, "")) + "\n"
+    imports = [node for node in tree.body if isinstance(node, ast.Import)]
+    tree.body = [ast.Import([alias for node in imports for alias in node.names])] * bool(imports) + [node for node in tree.body if node not in imports]
+    variables = _variables(tree, public)
+    pieces = re.split(r"zz(\d{4})", "\n".join(_lines(tree.body, "")) + "\n")
+    return _render(pieces, _short_names(pieces, variables))
 
 
 class _Scope(NamedTuple):
@@ -322,35 +329,89 @@ def _name(node: Any) -> str | None:
     return node.name if isinstance(node, (ast.FunctionDef, ast.alias)) else node.arg if isinstance(node, ast.arg) else None
 
 
-def _rename(tree: ast.Module, public: Sequence[str]) -> None:
-    """The most frequent names become one letter; functions that do not see each other's share letters."""
+class _Variable(NamedTuple):
+    """A variable of a module: its name, how often it occurs, and the functions within which no other may have its new name."""
+
+    name: str
+    count: int
+    live: frozenset[int]
+
+
+def _variables(tree: ast.Module, public: Sequence[str]) -> list[_Variable]:
+    """Gives each variable a name of its own, `zz0000` and so on, and returns them in this order."""
     places: dict[tuple[int, str], list[tuple[Any, str]]] = {}
     live: dict[tuple[int, str], set[int]] = {}
+    outer: list[tuple[ast.Nonlocal, list[tuple[int, str]]]] = []
     for scope in _scopes(tree, None):
         for node in _inside(scope.node):
+            if isinstance(node, ast.Nonlocal):
+                outer.append((node, [(id(scope.owner(name).node), name) for name in node.names]))
             for field in ("id", "name", "arg") if not isinstance(node, ast.keyword) else ():
                 name = getattr(node, field, None)
                 owner = scope.owner(name) if isinstance(name, str) and name not in public else None
-                if owner is not None:
-                    variable = (id(owner.node), name)
-                    places.setdefault(variable, []).append((node, "asname" if isinstance(node, ast.alias) else field))
-                    at: _Scope | None = scope
-                    while at is not None and at is not owner:
-                        live.setdefault(variable, set()).add(id(at.node))
-                        at = at.parent
-                    live.setdefault(variable, set()).add(id(owner.node))
-    nonlocals = [(scope, node) for scope in _scopes(tree, None) for node in _inside(scope.node) if isinstance(node, ast.Nonlocal)]
-    new: dict[tuple[int, str], str] = {}
-    for variable in sorted(places, key=lambda variable: (-len(places[variable]), variable[1])):
-        taken = {new[other] for other in new if live[other] & live[variable]}
-        letters = (a + b for a in ["", *string.ascii_letters] for b in string.ascii_letters)
-        new[variable] = next(name for name in letters if name not in taken and not keyword.iskeyword(name))
-    renamed = [(node, [new[id(scope.parent.owner(name).node), name] for name in node.names]) for scope, node in nonlocals]
+                if owner is None:
+                    continue
+                variable = (id(owner.node), name)
+                places.setdefault(variable, []).append((node, "asname" if isinstance(node, ast.alias) else field))
+                seen: _Scope = scope
+                while seen is not owner:
+                    live.setdefault(variable, set()).add(id(seen.node))
+                    seen = seen.parent
+                live.setdefault(variable, set()).add(id(owner.node))
+    numbers = {variable: number for number, variable in enumerate(places)}
     for variable, nodes in places.items():
         for node, field in nodes:
-            setattr(node, field, new[variable])
-    for node, names in renamed:
-        node.names = names
+            setattr(node, field, f"zz{numbers[variable]:04}")
+    for node, variables in outer:
+        node.names = [f"zz{numbers[variable]:04}" for variable in variables]
+    return [_Variable(variable[1], len(places[variable]), frozenset(live[variable])) for variable in places]
+
+
+def _render(pieces: Sequence[str], names: Sequence[str]) -> str:
+    """Text whose every other piece is the number of a variable."""
+    return "".join([names[int(piece)] if i % 2 else piece for i, piece in enumerate(pieces)])
+
+
+def _short_names(pieces: Sequence[str], variables: Sequence[_Variable]) -> list[str]:
+    """Names of one letter for the most frequent variables. Functions that do not see each other's share letters, and variables that have the same
+    name in the source keep sharing one where they can; then letters are exchanged as long as this compresses better (by DEFLATE, which every Python has)."""
+    names = [""] * len(variables)
+    clashes = [{other for other, b in enumerate(variables) if other != number and a.live & b.live} for number, a in enumerate(variables)]
+    all_names = [a + b for a in ["", *string.ascii_letters] for b in string.ascii_letters if not keyword.iskeyword(a + b)]
+    preferred: dict[str, str] = {}
+    for number in sorted(range(len(variables)), key=lambda number: (-variables[number].count, variables[number].name)):
+        taken = {names[other] for other in clashes[number]}
+        wish = preferred.get(variables[number].name)
+        names[number] = wish if wish and wish not in taken else next(name for name in all_names if name not in taken)
+        preferred.setdefault(variables[number].name, names[number])
+    rng = random.Random(0)
+    best = len(zlib.compress(_render(pieces, names).encode(), 9))
+    for _ in range(_NAME_TRIALS):
+        number = rng.randrange(len(names))
+        old, new = names[number], rng.choice(names)
+        others = [other for other in clashes[number] if names[other] == new]
+        if len(old) != len(new) or old == new or any(names[third] == old and third != number for other in others for third in clashes[other]):
+            continue
+        trial = list(names)
+        trial[number] = new
+        for other in others:
+            trial[other] = old
+        size = len(zlib.compress(_render(pieces, trial).encode(), 9))
+        if size <= best:
+            names, best = trial, size
+    return names
+
+
+def _text(node: ast.AST) -> str:
+    """The code of a statement or an expression. Tuples that are assigned, returned or looped over need no parentheses."""
+    if isinstance(node, ast.Import):
+        return "import " + ",".join(f"{alias.name} as {alias.asname}" if alias.asname else alias.name for alias in node.names)
+    if isinstance(node, (ast.Assign, ast.Return)) and isinstance(node.value, ast.Tuple):
+        head = "return " if isinstance(node, ast.Return) else "".join(_text(target) + "=" for target in node.targets)
+        return head + ",".join(squeeze(ast.unparse(element)) for element in node.value.elts)
+    if isinstance(node, ast.Tuple) and isinstance(node.ctx, ast.Store):
+        return ",".join(squeeze(ast.unparse(element)) for element in node.elts)
+    return squeeze(ast.unparse(node))
 
 
 def _lines(body: Sequence[ast.stmt], indent: str) -> Iterator[str]:
@@ -358,7 +419,7 @@ def _lines(body: Sequence[ast.stmt], indent: str) -> Iterator[str]:
     simple: list[str] = []
     for node in body:
         if not isinstance(node, (ast.FunctionDef, ast.If, ast.For, ast.While)):
-            simple.append(squeeze(ast.unparse(node)))
+            simple.append(_text(node))
             continue
         if simple:
             yield indent + ";".join(simple)
@@ -373,7 +434,7 @@ def _compound(node: Any, indent: str, word: str = "if") -> Iterator[str]:
         yield from (indent + "@" + squeeze(ast.unparse(decorator)) for decorator in node.decorator_list)
         head = f"def {node.name}({squeeze(ast.unparse(node.args))}):"
     elif isinstance(node, ast.For):
-        head = squeeze(f"for {ast.unparse(node.target)} in {ast.unparse(node.iter)}:")
+        head = squeeze(f"for {_text(node.target)} in {ast.unparse(node.iter)}:")
     else:
         head = squeeze(f"{'while' if isinstance(node, ast.While) else word} {ast.unparse(node.test)}:")
     yield from _block(head, node.body, indent)

@@ -68,9 +68,9 @@ def load(content):
     # ---- Tables: per slot symbol << 24 | frequency << 12 | bias ----
 
     def make_slots(core, escape, first, buckets):
-        freq = (core + [escape] + [0] * 256)[:buckets]
+        rest = (core + [escape] + [0] * 256)[:buckets]
+        own = [(first + i if i < len(core) else ESCAPE) << 24 | freq << 12 for i, freq in enumerate(rest)]
         width = 4096 // buckets
-        rest = freq[:]
         alias = [*range(buckets)]
         large = [b for b in alias if rest[b] >= width]
         small = sorted(alias, key=rest.__getitem__)[: buckets - len(large)]
@@ -84,7 +84,6 @@ def load(content):
             if rest[a] < width:
                 late.append(large.pop())
         # rest holds the dividers now; slots of an index have successive entries, as biases count up
-        own = [(first + i if i < len(core) else ESCAPE) << 24 | f << 12 for i, f in enumerate(freq)]
         others = [*map(sum, zip(own, rest))]
         slots = []
         for b, a in enumerate(alias):
@@ -127,7 +126,7 @@ def load(content):
 
     def make_coder(states):
         """A function that gives the next symbol."""
-        text = "".join(bin(state)[3:] for state in states).lstrip("0")
+        text = "".join([bin(state)[3:] for state in states]).lstrip("0")
         head = len(text) - max(0, len(text) - 17) // 16 * 16
         words = [int(text[i - 16 : i], 2) for i in range(len(text), head, -16)]
         state = int(text[:head], 2)
@@ -256,7 +255,7 @@ def load(content):
             tables.append(torch.tensor(make_slots(freq, escape, first, buckets)))
         return table_numbers[key]
 
-    def read_matrix(number, end, numel, dtype, refers):
+    def read_matrix(number, end, numel, dtype, refers=()):
         nonlocal at
         columns = exp_golomb(8) + 1
         lines = numel // columns
@@ -393,21 +392,20 @@ def load(content):
             order = torch.arange(lines).split(chunk_lines)
         for chosen, chunk in zip(order, read_directory([len(chosen) * columns for chosen in order], end)):
             chunk += [raw_bits, raw_min, len(chosen), *parameters]
-            chunk = [(len(chosen) + 31) // 32 * columns, chunk, result, chosen]
             if used("MODELS"):
                 value = int(key[chosen[0]])
                 setting, mean = settings[value % 16]
-                chunk[1] += setting
                 waves[number] = wave + value // 16
-                batches.setdefault(wave + value // 16, []).append([*chunk, base_of, mean])
+                chunks.append([(len(chosen) + 31) // 32 * columns, chunk + setting, result, wave + value // 16, chosen, base_of, mean])
             else:
-                chunk[1] += settings[0]
-                batches.setdefault(1, []).append(chunk)
+                chunks.append([(len(chosen) + 31) // 32 * columns, chunk + settings[0], result, 1, chosen])
 
     # ---- Chunks ----
 
-    def decode_chunks(chunks, matrices):
+    def decode_chunks(chunks, *matrices):
         """Chunks that do not need each other, side by side: of one row after another all lanes at once."""
+        if used("MATRIX"):
+            matrices = matrices[0]
         chunks.sort(key=lambda chunk: -chunk[0])
         count = len(chunks)
         lane = torch.arange(32)
@@ -423,7 +421,7 @@ def load(content):
             if used("MODELS"):
                 base_row = 0 * begin
                 bases = []
-                for i, (rows, values, result, chosen, base_of, mean) in enumerate(chunks):
+                for i, (rows, values, result, _, chosen, base_of, mean) in enumerate(chunks):
                     base = torch.nn.functional.pad(base_of(chosen, mean), (0, 0, 0, -len(chosen) % 32))
                     base_row[i] = sum(map(len, bases))
                     bases.append(base.view(3, -1, 32, values[7]).permute(1, 3, 0, 2).reshape(rows, 3, 32).int())
@@ -501,12 +499,12 @@ def load(content):
                     else:
                         table = contexts[table]
                 limits = raw_min - base + 0 * lane
+                places = table + 0 * lane
             else:
                 begin, end, size, tail, raw_bits, raw_min, table = others
                 index = 32 * row + lane
                 inside = index < size
-                limits = raw_min + 0 * lane
-            table = table + 0 * lane
+                limits = raw_min
             main = inside & (index < size - tail)
             entry = tables[table, state % 4096]
             fresh = (entry >> 12) % 4096 * (state >> 12) + entry % 4096
@@ -522,9 +520,13 @@ def load(content):
                 word = end - place // 16 * 2
                 symbol = torch.where(raw, limits + ((words[word] << 16 | words[word - 2]) >> 16 - place % 16) % (1 << raw_bits), symbol)
             for i, j in (inside ^ main).nonzero().tolist():
+                begin, end, size, tail, raw_bits, raw_min, table, *_ = chunks[i][1]
                 if i not in coders:
-                    coders[i] = make_coder((state[i] if tail[i] < size[i] else words[begin[i] : end[i] : 2] + 65536).tolist())
-                symbol[i, j] = coders[i](tables[table[i, j]], int(raw_bits[i]), int(limits[i, j]))
+                    coders[i] = make_coder((state[i] if tail < size else words[begin:end:2] + 65536).tolist())
+                if used("MATRIX"):
+                    table = places[i, j]
+                    raw_min = int(limits[i, j])
+                symbol[i, j] = coders[i](tables[table], raw_bits, raw_min)
             if used("MATRIX") and matrices:
                 symbol += base
                 if used("TRELLIS"):
@@ -543,49 +545,54 @@ def load(content):
             decoded.append(symbol.short())
         offsets = torch.tensor([0, *map(len, decoded)]).cumsum(0)
         decoded = torch.cat(decoded)
-        for i, (rows, values, result, chosen, *_) in enumerate(chunks):
+        for i, (rows, values, result, *chosen) in enumerate(chunks):
             rows = decoded[offsets[:rows] + i]
             if used("MATRIX"):
-                rows = rows.view(-1, values[7], 32).transpose(1, 2)
-            result[chosen] = rows.reshape(-1, result.shape[1])[: values[6] if used("MATRIX") else values[2]].to(result.dtype)
+                rows = rows.view(-1, values[7], 32).transpose(1, 2).reshape(-1, values[7])[: values[6]].to(result.dtype)
+                result[chosen[1]] = rows if matrices else rows[:, 0]
+            else:
+                result[:] = rows.view(-1)[: values[2]]
 
     # ---- Streams and the file ----
 
     def prepare(number):
         """Reads all of a stream but its chunks, which go to `batches`."""
         nonlocal at
-        if number not in results:
-            begin, end, numel, dtype, refers = streams[number]
-            model = data[begin]
-            assert model < 2 or numel < len(data) << 15
-            if has("MATRIX", model == 4):
-                for other in refers:
+        if used("MODELS") and number in results:
+            return
+        begin, end, numel, dtype, *refers = streams[number]
+        model = data[begin]
+        assert model < 2 or numel < len(data) << 15
+        if has("MATRIX", model == 4):
+            if used("MODELS"):
+                for other in refers[0]:
                     prepare(other)
-                at = 8 * begin + 8
-                read_matrix(number, end, numel, dtype, refers)
-            elif has("PLAIN", model < 2):
-                results[number] = file[begin + 1 : end].clone().view(dtype).expand(numel)
-            else:
-                at = 8 * begin + 8
-                size = numel
-                if has("SEVERAL", model == 3):
-                    size = varint()
-                slots, *raw = read_table(dtype.is_signed)
-                result = results[number] = torch.empty(numel, 1, dtype=dtype)
-                place = 0
-                if used("MODELS"):
-                    waves[number] = 0
-                for chunk in read_directory([min(size, numel - i) for i in range(0, numel, size)], end):
-                    size = chunk[2]
-                    if used("MATRIX"):
-                        raw[2:] = size, 1
-                    batches.setdefault(0, []).append([(size + 31) // 32, [*chunk, *raw, len(tables)], result, slice(place, place + size)])
-                    place += size
-                tables.append(torch.tensor(slots))
+            at = 8 * begin + 8
+            read_matrix(number, end, numel, dtype, *refers)
+        elif has("PLAIN", model < 2):
+            results[number] = file[begin + 1 : end].clone().view(dtype).expand(numel)
+        else:
+            at = 8 * begin + 8
+            size = numel
+            if has("SEVERAL", model == 3):
+                size = varint()
+            slots, *raw = read_table(dtype.is_signed)
+            result = results[number] = torch.empty(numel, dtype=dtype)
+            place = 0
+            if used("MODELS"):
+                waves[number] = 0
+            for chunk in read_directory([min(size, numel - i) for i in range(0, numel, size)], end):
+                size = chunk[2]
+                if used("MATRIX"):
+                    chunks.append([(size + 31) // 32, [*chunk, *raw, size, 1, len(tables)], result[place : place + size], 0, slice(size)])
+                else:
+                    chunks.append([(size + 31) // 32, [*chunk, *raw, len(tables)], result[place : place + size]])
+                place += size
+            tables.append(torch.tensor(slots))
 
     streams = {}
     results = {}
-    batches = {}
+    chunks = []
     predictors = {}
     waves = {}
     tables = []
@@ -595,10 +602,10 @@ def load(content):
     scales = []
     coefficients = [[0]]
     place = int.from_bytes(content[8:12], "little") + 32
-    data = content[32:place]
     if has("DEFLATED", content[5]):
-        data = zlib.decompress(data, -15)
-    data = content[:32] + data + content[:32]
+        data = content[:32] + zlib.decompress(content[32:place], -15) + content[:32]
+    else:
+        data = content[:place] + content[:32]
     at = 256
     name = b""
     names = []
@@ -612,11 +619,18 @@ def load(content):
     dtypes = varints(count)
     shapes = [varints(size) for size in varints(count)]
     transforms = varints(kinds.count(0))
-    quantized = [varints(kinds.count(2)) for _ in range(4)]
-    refers = [[i - unfold(varint()) for _ in range(size)] for i, size in enumerate(varints(count))]
+    row_sizes = varints(kinds.count(2))
+    row_bits = varints(kinds.count(2))
+    exponents = varints(kinds.count(2))
+    column_scaled = varints(kinds.count(2))
+    if used("MODELS") or used("ALIAS"):
+        refers = [[i - unfold(varint()) for _ in range(size)] for i, size in enumerate(varints(count))]
+    else:
+        varints(sum(varints(count)))
     for _ in range(2):
-        size = varint()  # structure, metadata
-        at += 8 * size
+        size = varint()
+        if has("TEXTS", size):  # structure, metadata
+            at += 8 * size
     entries = []
     for i, kind in enumerate(kinds):
         dtype = DTYPES[dtypes[i]]
@@ -630,18 +644,24 @@ def load(content):
                 size = 2
             specs = [(numel * size, torch.uint8)] * (dtype.itemsize // size)
         if has("QUANTIZED", kind == 2):
-            values = columns, size, exponent, scaled = [column.pop(0) for column in quantized]
+            columns = row_sizes.pop(0)
+            values = [columns]
             specs = [(numel, torch.int8)]
-            if has("INT16", size > 8):
+            if has("INT16", row_bits.pop(0) > 8):
                 specs = [(numel, torch.int16)]
-            if has("COLUMN_SCALES", scaled):
+            if has("COLUMN_SCALES", column_scaled.pop(0)):
                 specs += [(columns, torch.int8)]
+            exponent = unfold(exponents.pop(0))
+            if has("EXPONENT", exponent):
+                values += [exponent]
             specs += [(numel // columns, torch.uint8)] * 2
         if has("ALIAS", kind == 3):
             specs = []
         for j, (numel, kind) in enumerate(specs):
             end = place + 1 + numel * kind.itemsize - unfold(varint())
-            streams[i, j] = place, end, numel, kind, [(other, 0) for other in refers[i]]
+            streams[i, j] = [place, end, numel, kind]
+            if used("MODELS"):
+                streams[i, j] += [[(other, 0) for other in refers[i]]]
             place = end
         entries.append((dtype, values, len(specs)))
     data = content + bytes(299)
@@ -657,29 +677,33 @@ def load(content):
         matrix_of_coefficients = torch.tensor([row + [0] * (size - len(row)) for row in coefficients], dtype=float)
     if used("AVERAGES"):
         powers = torch.tensor([pow8(20534, -scale) for scale in [*range(64), *range(-32, 0)]])
-    if has("CHUNKS", batches):
+    if has("CHUNKS", chunks):
         tables = torch.stack(tables)
-        for wave in sorted(batches):
-            decode_chunks(batches[wave], wave)
+        if used("MATRIX"):
+            for wave in sorted({chunk[3] for chunk in chunks}):
+                decode_chunks([chunk for chunk in chunks if chunk[3] == wave], wave)
+        else:
+            decode_chunks(chunks)
     state = {}
     for i, (dtype, values, count) in enumerate(entries):
         parts = [results[i, j].view(-1) for j in range(count)]
         if has("QUANTIZED", kinds[i] == 2):
-            columns, size, exponent, scaled = values
             scale = torch.stack(parts[:-3:-1], 1).view(torch.float16)
-            if has("EXPONENT", exponent):
-                scale = scale.double() * 2.0 ** unfold(exponent)
-            value = parts[0].view(-1, columns) * scale.float()
-            if has("COLUMN_SCALES", scaled):
+            if has("EXPONENT", len(values) > 1):
+                scale = scale.double() * 2.0 ** values[1]
+            value = parts[0].view(-1, values[0]) * scale.float()
+            if has("COLUMN_SCALES", count > 3):
                 value *= torch.tensor([octave(c % 16) * 2.0 ** (c // 16 - 15) for c in parts[1].tolist()])
             value = value.to(dtype)
         elif has("PLANES", kinds[i] == 0):
             if has("ROTATE", values == 1):
                 parts = [part >> 1 | parts[j - 1] << 7 for j, part in enumerate(parts)]
+            value = torch.stack(parts[::-1], 1).view(-1)
             if has("DELTA", values == 2):
-                size = sum(part.long() << 8 * j for j, part in enumerate(parts[::-1])).cumsum(0)
-                parts = size.view(-1, 1).view(torch.uint8).T[:count].flip(0)
-            value = torch.stack([*parts][::-1], 1).view(-1).view(dtype)
+                signed_type = one("DELTA_TYPE", count)
+                signed_type = torch.int16 if signed_type < 4 else torch.int32 if signed_type < 8 else torch.int64
+                value = value.view(signed_type).cumsum(0).to(signed_type)
+            value = value.view(dtype)
         elif has("SYMBOLS", kinds[i] == 1):
             value = parts[0]
         elif has("ALIAS", 1):
