@@ -26,6 +26,8 @@ SOURCE = Path(__file__).resolve().parent / "decoder" / "source.py"
 #: What keeps its name.
 PUBLIC = ("load",)
 _MARKS = ("has", "used", "one")
+#: Functions that are not called for what they do but for what they return; `pop` empties lists that nothing else reads.
+_PURE = ("enumerate", "iinfo", "len", "max", "min", "pop", "range", "unfold")
 _NAME_TRIALS = 8000
 _UNLIMITED = 1 << 62
 
@@ -157,14 +159,26 @@ class _Folder(ast.NodeTransformer):
         return (node.body if node.test.value else node.orelse) if isinstance(node.test, ast.Constant) else node
 
     def visit_BoolOp(self, node: ast.BoolOp) -> Any:
-        """Of `used(...) and ...`."""
         self.generic_visit(node)
-        first, *rest = node.values
-        if not isinstance(node.op, ast.And) or not isinstance(first, ast.Constant):
-            return node
-        if not first.value:
-            return first
-        return rest[0] if len(rest) == 1 else ast.BoolOp(node.op, rest)
+        decides = isinstance(node.op, ast.Or)
+        values = [value for value in node.values if not isinstance(value, ast.Constant) or bool(value.value) == decides]
+        if first := [value for value in values if isinstance(value, ast.Constant)]:
+            return first[0]
+        return ast.BoolOp(node.op, values) if len(values) > 1 else values[0] if values else ast.Constant(not decides)
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> Any:
+        self.generic_visit(node)
+        return ast.Constant(not node.operand.value) if isinstance(node.op, ast.Not) and isinstance(node.operand, ast.Constant) else node
+
+    def visit_BinOp(self, node: ast.BinOp) -> Any:
+        """Of two numbers; and products with 1."""
+        self.generic_visit(node)
+        for one, other in ((node.left, node.right), (node.right, node.left)):
+            if isinstance(node.op, ast.Mult) and isinstance(one, ast.Constant) and one.value == 1:
+                return other
+        if isinstance(node.left, ast.Constant) and isinstance(node.right, ast.Constant) and isinstance(node.op, (ast.Mult, ast.LShift, ast.RShift)):
+            return ast.Constant(eval(ast.unparse(node)))
+        return node
 
     def visit_Expr(self, node: ast.Expr) -> Any:
         if isinstance(node.value, ast.Constant) or any(_marked(node.value, mark) for mark in _MARKS):
@@ -194,7 +208,7 @@ def _marked(node: ast.expr, mark: str) -> tuple[str, Any] | None:
 
 def _effect(value: ast.expr) -> list[ast.stmt]:
     """What is left of an expression whose value nobody wants: the calls."""
-    if isinstance(value, ast.Call) and not _marked(value, "one"):
+    if isinstance(value, ast.Call) and not _marked(value, "one") and getattr(value.func, "id", getattr(value.func, "attr", "")) not in _PURE:
         return [ast.Expr(value)]
     if isinstance(value, (ast.IfExp, ast.BoolOp, ast.ListComp)):
         return [ast.Expr(value)] if any(isinstance(node, ast.Call) for node in ast.walk(value)) else []

@@ -127,7 +127,7 @@ def load(content):
     def make_coder(states):
         """A function that gives the next symbol."""
         text = "".join([bin(state)[3:] for state in states]).lstrip("0")
-        head = len(text) - max(0, len(text) - 17) // 16 * 16
+        head = (len(text) - 1) % 16 + 17  # more than there is, if there are no words
         words = [int(text[i - 16 : i], 2) for i in range(len(text), head, -16)]
         state = int(text[:head], 2)
 
@@ -155,9 +155,9 @@ def load(content):
             tail_order = bits(4)
         chunks = []
         for i, size in enumerate(sizes):
-            if has("SEVERAL", last):
+            if used("SEVERAL"):
                 words = words + signed(words_order) if i < last else end
-                tail += signed(tail_order)
+                tail = tail + signed(tail_order) if last else bits(11)
             else:
                 words = end
                 tail = bits(11)
@@ -219,43 +219,39 @@ def load(content):
             scale = read_array(period)
         return [place, period, shift], scale
 
-    def context_table(*key):
-        """Number of the table."""
-        if key not in table_numbers:
-            scale, shape, phase, buckets = key
-            if shape not in masses:
-                power = [1, 2, 3, 4, 5, 6, 8, 12, 16, 32, 64][shape]
-                nu = 2 * power - 1 << 16
-                sums = [0]
-                for i in range(2048):
-                    factor = density = (nu << 30) // (nu + (2 * i + 1) ** 2)
-                    for _ in range(power - 1):
-                        density = density * factor >> 30
-                    sums.append(sums[-1] + density)
-                masses[shape] = [(value << 20) // sums[-1] for value in sums + sums[-1:]]
-            total = masses[shape]
-            below = []
-            for edge in range(8 - 8 * buckets - 2 * phase, 8 * buckets - 8 - 2 * phase, 16):
-                place = abs(edge) * octave(-scale % 16) >> 4 - -scale // 16
-                i = min(place >> 8, 2048)
-                mass = total[i] + ((total[i + 1] - total[i]) * (place & 255) >> 8)
-                below.append(2**20 + (mass if edge > -1 else -mass) + 256 >> 9)
-            freq = [b - a for a, b in zip(below, below[1:])]
-            first = 1 - buckets // 2
-            while freq[0] < 1:
-                del freq[0]
-                first += 1
-            while freq[-1] < 1:
-                freq.pop()
-            escape = 4096 - sum(freq)
-            if escape < 1:
-                freq[freq.index(max(freq))] -= 1
-                escape = 1
-            table_numbers[key] = len(tables)
-            tables.append(torch.tensor(make_slots(freq, escape, first, buckets)))
-        return table_numbers[key]
+    def add_table(scale, shape, phase, buckets):
+        if shape not in masses:
+            power = [1, 2, 3, 4, 5, 6, 8, 12, 16, 32, 64][shape]
+            nu = 2 * power - 1 << 16
+            sums = [0]
+            for i in range(2048):
+                factor = density = (nu << 30) // (nu + (2 * i + 1) ** 2)
+                for _ in range(power - 1):
+                    density = density * factor >> 30
+                sums.append(sums[-1] + density)
+            masses[shape] = [(value << 20) // sums[-1] for value in sums + sums[-1:]]
+        total = masses[shape]
+        below = []
+        scale = max(-64, min(127, scale))
+        for edge in range(8 - 8 * buckets - 2 * phase, 8 * buckets - 8 - 2 * phase, 16):
+            place = abs(edge) * octave(-scale % 16) >> 4 - -scale // 16
+            i = min(place >> 8, 2048)
+            mass = total[i] + ((total[i + 1] - total[i]) * (place & 255) >> 8)
+            below.append(2**20 + (mass if edge > -1 else -mass) + 256 >> 9)
+        freq = [b - a for a, b in zip(below, below[1:])]
+        first = 1 - buckets // 2
+        while freq[0] < 1:
+            freq.pop(0)
+            first += 1
+        while freq[-1] < 1:
+            freq.pop()
+        escape = 4096 - sum(freq)
+        if escape < 1:
+            freq[freq.index(max(freq))] -= 1
+            escape = 1
+        tables.append(torch.tensor(make_slots(freq, escape, first, buckets)))
 
-    def read_matrix(number, end, numel, dtype, refers=()):
+    def read_matrix(number, end, numel, dtype, refers):
         nonlocal at
         columns = exp_golomb(8) + 1
         lines = numel // columns
@@ -268,40 +264,47 @@ def load(content):
         class_shift = one("CLASS_SHIFT", bits(2))
         origin = signed(4)
         classes = exp_golomb(3)
-        place = len(contexts)
+        place = len(contexts) if used("MODELS") else len(tables)
         shape = 7
-        odd, parity = [(0, 0), (2, 1), (5, 2), (18, 4)][trellis]
-        one("ODD", odd)
-        one("PARITY", parity)
-        has("TRELLIS", trellis)
+        if has("TRELLIS", trellis):
+            odd, parity = [(2, 1), (5, 2), (18, 4)][trellis - 1]
+            one("ODD", odd)
+            one("PARITY", parity)
+        else:
+            odd = parity = 0
         has("ESCAPES", 1)
         for i in range(classes + 1):
-            scale = signed(2)
+            scale = origin + (i << one("CLASS_SHIFT", class_shift)) + (1 << one("CLASS_SHIFT", class_shift) >> 1) + signed(2)
             if used("TRELLIS"):
                 scale -= 16 * one("TRELLISES", min(1, trellis))
             shape += signed(0)
-            for phase in range(8) if used("MODELS") else (0, 4):
-                contexts.append(context_table(max(-64, min(127, scale + origin + (i << class_shift) + (1 << class_shift >> 1))), shape, phase, buckets))
+            for phase in range(8) if used("MODELS") else [0, 4] if used("TRELLIS") else [0]:
+                if used("MODELS"):
+                    context = scale, shape, phase, one("BUCKETS", buckets)
+                    if context not in table_numbers:
+                        table_numbers[context] = len(tables)
+                        add_table(*context)
+                    contexts.append(table_numbers[context])
+                else:
+                    add_table(scale, shape, phase, one("BUCKETS", buckets))
         parameters = [columns]
-        rates = []
         for _ in range(2):
             rate = bits(4)
             if has("AVERAGES", rate):
-                rates += [rate + 32 * (rate > 14), bits(4) + 1]  # 15: the average stays, as it does with a shift by 47
+                parameters += [rate + 32 * (rate > 14), bits(4) + 1]  # 15: the average stays, as it does with a shift by 47
             elif used("AVERAGES"):
-                rates += [0, 0]
+                parameters += [0, 0]
         if used("AVERAGES"):
-            parameters += [*rates, origin, class_shift, classes, place]
+            parameters += [origin, class_shift, classes, place]
+        if used("VARIES_TRELLISES"):
+            parameters += [min(1, trellis)]
         if used("VARIES_ODD"):
-            parameters += [min(1, trellis), odd, parity]
-        low = max(-128, torch.iinfo(dtype).min)
-        high = low + 255
+            parameters += [odd, parity]
         has("TYPES", dtype != torch.int8)
         if used("TYPES"):
-            parameters += [low, high, torch.iinfo(dtype).min, 256**dtype.itemsize - 1]
+            parameters += [max(-128, torch.iinfo(dtype).min), torch.iinfo(dtype).min, 256**dtype.itemsize - 1]
         plain = bits(12)  # 2720: each count and flag that follows is 0
         has("MODELS", plain != 2720)
-        flags = [(0, 0)]
         if used("MODELS"):
             at -= 12
             given = exp_golomb(1)
@@ -315,34 +318,30 @@ def load(content):
             if has("REFERENCES", has_references):
                 alternating = bits(1)
                 has("ALTERNATING", alternating)
-        align()
-        if used("MODELS"):
-            mine = predictors[number] = [read_predictor() for _ in range(own)]
+            align()
             known = [([0, 1, 1], 0)]
             if has("GIVEN_PREDICTORS", given):
                 known += predictors[refers[0]]
-            known += mine
-        scale = 0
-        settings = []
-        for predictor, has_mean in flags:
-            base = bits(2)
-            align()
-            before = scale
-            scale = read_array(columns)
-            setting = [len(scales)]
-            if used("MODELS"):
+            predictors[number] = [read_predictor() for _ in range(own)]
+            known += predictors[number]
+            settings = []
+            scale = 0
+            for predictor, has_mean in flags:
+                has("PREDICTOR", predictor)
+                predictor, inherited = known[predictor]
+                base = bits(2)
+                align()
+                before = scale
+                scale = read_array(columns)
                 if has("BASE_PREDICTOR", base == 1):
-                    scale = [value + known[predictor][1][j % known[predictor][0][1]] for j, value in enumerate(scale)]
+                    scale = [value + inherited[j % len(inherited)] for j, value in enumerate(scale)]
                 if has("BASE_PART", base == 2):
                     scale = [*map(sum, zip(scale, before))]
                 mean = 0
                 if has("MEANS", has_mean):
                     mean = torch.tensor(read_array(columns))
-                has("PREDICTOR", predictor)
-                setting = setting + known[predictor][0], mean
-            settings.append(setting)
-            scales.extend(scale if used("AVERAGES") else [place + (8 if used("MODELS") else 2) * max(0, min(classes, 2 * value - origin >> class_shift)) for value in scale])
-        if used("MODELS"):
+                settings.append(([len(scales), *predictor] if used("PREDICTOR") else [len(scales)], mean))
+                scales.extend(scale if used("AVERAGES") else [place + 8 * max(0, min(classes, 2 * value - origin >> one("CLASS_SHIFT", class_shift))) for value in scale])
             key = torch.zeros(lines, dtype=int)
             if has("PARTS", len(flags) > 1):
                 key = torch.tensor(read_array(lines))
@@ -360,6 +359,14 @@ def load(content):
                 for _ in range(255):
                     level = (level[reference] + 1) * (factor[:, 0] != 0)
                 key += 16 * level
+            order = [chosen for value in key.unique() for chosen in (key == value).nonzero()[:, 0].split(chunk_lines)]
+        else:
+            align()
+            bits(2)
+            align()
+            parameters += [len(scales)]
+            scales.extend([value if used("AVERAGES") else place + (2 if used("TRELLIS") else 1) * max(0, min(classes, 2 * value - origin >> one("CLASS_SHIFT", class_shift))) for value in read_array(columns)])
+            order = torch.arange(lines).split(chunk_lines)
         result = results[number] = torch.empty(lines, columns, dtype=dtype)
         if has("TRANSPOSED", transposed):
             results[number] = torch.empty(columns, lines, dtype=dtype)
@@ -367,16 +374,17 @@ def load(content):
 
         def base_of(chosen, mean):
             """Of these lines, by columns: what others say of them, the prediction without a predictor, and the average that they begin with."""
+            low = max(-128, torch.iinfo(dtype).min)
             z = torch.zeros(len(chosen), columns, dtype=int)
             rest = 8
             if has("GIVEN", has_given):
-                whole = results[refers[-1]].view(-1)
+                other = results[refers[-1]].view(-1)
                 if one("GIVEN_TRANSPOSED", given_transposed):
-                    whole = whole.view(columns, lines).T
-                z += given_factor[chosen] * whole.reshape(lines, columns)[chosen].clamp(low, high)
+                    other = other.view(columns, lines).T
+                z += given_factor[chosen] * other.reshape(lines, columns)[chosen].clamp(low, low + 255)
                 rest = rest - given_factor[chosen]
             if has("REFERENCES", has_references):
-                other = factor[chosen] * result[reference[chosen]].clamp(low, high)
+                other = factor[chosen] * result[reference[chosen]].clamp(low, low + 255)
                 if has("ALTERNATING", alternating):
                     other[:, 1::2] *= -1
                 z += other
@@ -384,36 +392,32 @@ def load(content):
             return torch.stack([z, z + (rest * mean + 4 >> 3), start[chosen].expand(z.shape)])
 
         if used("MODELS"):
-            wave = 1
+            waves[number] = wave = 1
             if has("GIVEN", has_given):
                 wave += waves[refers[-1]]
-            order = [chosen for value in key.unique() for chosen in (key == value).nonzero()[:, 0].split(chunk_lines)]
-        else:
-            order = torch.arange(lines).split(chunk_lines)
         for chosen, chunk in zip(order, read_directory([len(chosen) * columns for chosen in order], end)):
             chunk += [raw_bits, raw_min, len(chosen), *parameters]
             if used("MODELS"):
                 value = int(key[chosen[0]])
                 setting, mean = settings[value % 16]
                 waves[number] = wave + value // 16
-                chunks.append([(len(chosen) + 31) // 32 * columns, chunk + setting, result, wave + value // 16, chosen, base_of, mean])
+                chunks.append([(len(chosen) + 31) // 32 * columns, chunk + setting, result, chosen, waves[number], base_of, mean])
             else:
-                chunks.append([(len(chosen) + 31) // 32 * columns, chunk + settings[0], result, 1, chosen])
+                chunks.append([(len(chosen) + 31) // 32 * columns, chunk, result, chosen])
 
     # ---- Chunks ----
 
-    def decode_chunks(chunks, *matrices):
-        """Chunks that do not need each other, side by side: of one row after another all lanes at once."""
-        if used("MATRIX"):
-            matrices = matrices[0]
+    def decode_chunks(chunks):
+        """Chunks that do not need each other, side by side: of one row after another all lanes at once. With MODELS those of one wave, which are all of matrices or all not."""
         chunks.sort(key=lambda chunk: -chunk[0])
         count = len(chunks)
         lane = torch.arange(32)
         parameters = torch.tensor([chunk[1] for chunk in chunks])
         begin = parameters[:, :1]
-        state = words[begin + 4 * lane] | words[begin + 4 * lane + 2] << 16
+        position = begin + 4 * lane
+        state = words[position] | words[position + 2] << 16
         live = [state, begin + 126, 0 * begin]
-        if used("MATRIX") and matrices:
+        if used("MATRIX") and (not used("MODELS") or wave):
             if used("TRELLIS"):
                 live += [0 * state]
             if used("AVERAGES"):
@@ -421,7 +425,7 @@ def load(content):
             if used("MODELS"):
                 base_row = 0 * begin
                 bases = []
-                for i, (rows, values, result, _, chosen, base_of, mean) in enumerate(chunks):
+                for i, (rows, values, result, chosen, _, base_of, mean) in enumerate(chunks):
                     base = torch.nn.functional.pad(base_of(chosen, mean), (0, 0, 0, -len(chosen) % 32))
                     base_row[i] = sum(map(len, bases))
                     bases.append(base.view(3, -1, 32, values[7]).permute(1, 3, 0, 2).reshape(rows, 3, 32).int())
@@ -436,9 +440,8 @@ def load(content):
             while chunks[count - 1][0] <= row:
                 count -= 1
             state, position, escaped, *others = [tensor[:count] for tensor in live]
-            base = 0
             if used("MATRIX"):
-                if used("MATRIX") and matrices:
+                if not used("MODELS") or wave:
                     if used("TRELLIS"):
                         machine, *others = others
                     if used("AVERAGES"):
@@ -453,16 +456,18 @@ def load(content):
                 width = (lines - 32 * band).clamp(max=32)
                 index = 32 * band * columns + column * width + lane
                 inside = lane < width
-                table = others[0]
-                if used("MATRIX") and matrices:
+                if used("MODELS"):
+                    table = others[0] + 0 * lane
+                    limits = raw_min + 0 * lane
+                if not used("MODELS") or wave:
                     if used("AVERAGES"):
                         origin, class_shift, classes, place, *others = others[4:]
+                    if used("VARIES_TRELLISES"):
+                        trellis, *others = others
                     if used("VARIES_ODD"):
-                        trellis, odd, parity, *others = others
+                        odd, parity, *others = others
                     if used("TYPES"):
-                        low, high, lowest, mask, *others = others
-                    prediction = 0
-                    start = 16384
+                        low, lowest, mask, *others = others
                     if used("MODELS"):
                         z, prediction, start = bases[base_row[:, 0] + row].long().unbind(1)
                         if used("PREDICTOR"):
@@ -472,19 +477,18 @@ def load(content):
                             dot = matrix_of_coefficients[first_row + inner][..., :last] @ history[:, :last]
                             prediction += (dot[:, 0].long() + (1 << shift >> 1)).int() >> shift
                         if used("TYPES"):
-                            prediction = prediction.clamp(8 * low, 8 * high)
+                            prediction = prediction.clamp(8 * low, 8 * low + 2040)
                         else:
                             prediction = prediction.clamp(-1024, 1016)
-                    scale = scales[others[0] + column]
-                    if used("AVERAGES"):
-                        if used("MODELS"):
-                            start = start[:, None]
-                        average[:] = torch.where(column[..., None] > 0, average, start)
-                        logs = ((average.float().view(torch.int32) >> 19) - 2256) * pairs[..., 1:]
-                        table = 2 * scale - origin + (logs.sum(1) + 4 >> 3) >> one("CLASS_SHIFT", class_shift)
-                        table = place + (8 if used("MODELS") else 2) * table.clamp(0 * classes, classes)
                     else:
-                        table = scale
+                        prediction = 0
+                    table = scales[others[0] + column]
+                    if used("AVERAGES"):
+                        power = powers[table]
+                        average[:] = torch.where(column[..., None] > 0, average, start[:, None] if used("MODELS") else 16384)
+                        logs = ((average.float().view(torch.int32) >> 19) - 2256) * pairs[..., 1:]
+                        table = 2 * table - origin + (logs.sum(1) + 4 >> 3) >> one("CLASS_SHIFT", class_shift)
+                        table = place + (8 if used("MODELS") else 2 if used("TRELLIS") else 1) * table.clamp(0 * classes, classes)
                     base = prediction
                     if used("TRELLIS"):
                         machine *= column > 0
@@ -494,12 +498,10 @@ def load(content):
                         table = contexts[table + base % 8]
                         base = base >> 3
                     elif used("TRELLIS"):
-                        table = contexts[table + bit]
+                        table = table + bit
                         base = -bit
-                    else:
-                        table = contexts[table]
-                limits = raw_min - base + 0 * lane
-                places = table + 0 * lane
+                    limits = raw_min - base + 0 * lane
+                    table = table + 0 * lane
             else:
                 begin, end, size, tail, raw_bits, raw_min, table = others
                 index = 32 * row + lane
@@ -520,27 +522,26 @@ def load(content):
                 word = end - place // 16 * 2
                 symbol = torch.where(raw, limits + ((words[word] << 16 | words[word - 2]) >> 16 - place % 16) % (1 << raw_bits), symbol)
             for i, j in (inside ^ main).nonzero().tolist():
-                begin, end, size, tail, raw_bits, raw_min, table, *_ = chunks[i][1]
+                begin, end, size, tail, raw_bits, raw_min, number, *_ = chunks[i][1]
                 if i not in coders:
                     coders[i] = make_coder((state[i] if tail < size else words[begin:end:2] + 65536).tolist())
-                if used("MATRIX"):
-                    table = places[i, j]
-                    raw_min = int(limits[i, j])
-                symbol[i, j] = coders[i](tables[table], raw_bits, raw_min)
-            if used("MATRIX") and matrices:
-                symbol += base
+                symbol[i, j] = coders[i](tables[table[i, j]], raw_bits, int(limits[i, j])) if used("MATRIX") else coders[i](tables[number], raw_bits, raw_min)
+            if used("MATRIX") and (not used("MODELS") or wave):
+                if used("MODELS") or used("TRELLIS"):
+                    symbol += base
                 if used("TRELLIS"):
-                    machine[:] = machine >> 1 ^ bit * one("ODD", odd) ^ symbol % 2 * one("PARITY", parity)
+                    machine[:] = machine >> 1 ^ bit * one("ODD", odd) ^ symbol % 2 * one("PARITY", parity) * (one("TRELLISES", trellis) if used("VARIES_TRELLISES") else 1)
                     symbol = (symbol << one("TRELLISES", trellis)) + bit
-                if used("TYPES"):
-                    symbol = (symbol - lowest & mask) + lowest
-                    value = 8 * symbol.clamp(low, high)
-                else:
-                    value = 8 * symbol.char().long()
+                if used("AVERAGES") or used("PREDICTOR"):
+                    if used("TYPES"):
+                        symbol = (symbol - lowest & mask) + lowest
+                        value = 8 * symbol.clamp(low, low + 255)
+                    else:
+                        value = 8 * symbol.char().long()
                 if used("PREDICTOR"):
                     history[torch.arange(count), inner[:, 0]] = (value - z).short().double()
                 if used("AVERAGES"):
-                    seen = ((value - prediction).abs() * powers[scale] >> 3).clamp(max=2**17)[:, None]
+                    seen = ((value - prediction).abs() * power >> 3).clamp(max=2**17)[:, None]
                     average[:] = (average + (seen - average + (1 << pairs[..., :1] >> 1) >> pairs[..., :1])).clamp(64)
             decoded.append(symbol.short())
         offsets = torch.tensor([0, *map(len, decoded)]).cumsum(0)
@@ -548,15 +549,14 @@ def load(content):
         for i, (rows, values, result, *chosen) in enumerate(chunks):
             rows = decoded[offsets[:rows] + i]
             if used("MATRIX"):
-                rows = rows.view(-1, values[7], 32).transpose(1, 2).reshape(-1, values[7])[: values[6]].to(result.dtype)
-                result[chosen[1]] = rows if matrices else rows[:, 0]
+                result[chosen[0]] = rows.view(-1, values[7], 32).transpose(1, 2).reshape(-1, values[7])[: values[6]].to(result.dtype)
             else:
                 result[:] = rows.view(-1)[: values[2]]
 
     # ---- Streams and the file ----
 
     def prepare(number):
-        """Reads all of a stream but its chunks, which go to `batches`."""
+        """Reads all of a stream but its chunks, which go to `chunks`."""
         nonlocal at
         if used("MODELS") and number in results:
             return
@@ -565,10 +565,11 @@ def load(content):
         assert model < 2 or numel < len(data) << 15
         if has("MATRIX", model == 4):
             if used("MODELS"):
-                for other in refers[0]:
+                refers = [first_streams[entry] for entry in refers[0]]
+                for other in refers:
                     prepare(other)
             at = 8 * begin + 8
-            read_matrix(number, end, numel, dtype, *refers)
+            read_matrix(number, end, numel, dtype, refers)
         elif has("PLAIN", model < 2):
             results[number] = file[begin + 1 : end].clone().view(dtype).expand(numel)
         else:
@@ -583,14 +584,33 @@ def load(content):
                 waves[number] = 0
             for chunk in read_directory([min(size, numel - i) for i in range(0, numel, size)], end):
                 size = chunk[2]
+                chunk += raw
                 if used("MATRIX"):
-                    chunks.append([(size + 31) // 32, [*chunk, *raw, size, 1, len(tables)], result[place : place + size], 0, slice(size)])
+                    chunk += [size, 1]
+                    if used("MODELS"):
+                        chunks.append([(size + 31) // 32, chunk + [len(tables)], result[place : place + size, None], slice(size), 0])
+                    else:
+                        if used("AVERAGES"):
+                            chunk += [0] * 7 + [len(tables)]
+                        if used("VARIES_TRELLISES"):
+                            chunk += [0]
+                        if used("VARIES_ODD"):
+                            chunk += [0, 0]
+                        if used("TYPES"):
+                            chunk += [-(2**15), -(2**15), 2**16 - 1]
+                        if used("AVERAGES"):
+                            chunk += [0]
+                        else:
+                            chunk += [len(scales)]
+                            scales.append(len(tables))
+                        chunks.append([(size + 31) // 32, chunk, result[place : place + size, None], slice(size)])
                 else:
-                    chunks.append([(size + 31) // 32, [*chunk, *raw, len(tables)], result[place : place + size]])
+                    chunks.append([(size + 31) // 32, chunk + [len(tables)], result[place : place + size]])
                 place += size
+            one("TRELLISES", 0)
             tables.append(torch.tensor(slots))
 
-    streams = {}
+    streams = []
     results = {}
     chunks = []
     predictors = {}
@@ -601,12 +621,13 @@ def load(content):
     masses = {}
     scales = []
     coefficients = [[0]]
+    first_streams = []
     place = int.from_bytes(content[8:12], "little") + 32
     if has("DEFLATED", content[5]):
-        data = content[:32] + zlib.decompress(content[32:place], -15) + content[:32]
+        data = content + zlib.decompress(content[32:place], -15) + bytes(299)
     else:
-        data = content[:place] + content[:32]
-    at = 256
+        data = content + content[32:place] + bytes(299)
+    at = 8 * len(content)
     name = b""
     names = []
     count = varint()
@@ -633,44 +654,38 @@ def load(content):
             at += 8 * size
     entries = []
     for i, kind in enumerate(kinds):
+        first_streams.append(len(streams))
         dtype = DTYPES[dtypes[i]]
         numel = torch.Size(shapes[i]).numel()
         specs = [(numel, dtype)]
-        values = 0
         if has("PLANES", kind == 0):
-            values = transforms.pop(0)
-            size = 1
+            specs = [(numel, torch.uint8)] * dtype.itemsize
             if has("COMPLEX", dtype.is_complex):
-                size = 2
-            specs = [(numel * size, torch.uint8)] * (dtype.itemsize // size)
+                specs = [(numel * 2, torch.uint8)] * (dtype.itemsize // 2)
         if has("QUANTIZED", kind == 2):
-            columns = row_sizes.pop(0)
-            values = [columns]
+            size = row_sizes.pop(0)
             specs = [(numel, torch.int8)]
             if has("INT16", row_bits.pop(0) > 8):
                 specs = [(numel, torch.int16)]
             if has("COLUMN_SCALES", column_scaled.pop(0)):
-                specs += [(columns, torch.int8)]
-            exponent = unfold(exponents.pop(0))
-            if has("EXPONENT", exponent):
-                values += [exponent]
-            specs += [(numel // columns, torch.uint8)] * 2
+                specs += [(size, torch.int8)]
+            specs += [(numel // size, torch.uint8)] * 2
         if has("ALIAS", kind == 3):
             specs = []
-        for j, (numel, kind) in enumerate(specs):
-            end = place + 1 + numel * kind.itemsize - unfold(varint())
-            streams[i, j] = [place, end, numel, kind]
+        for numel, symbol_type in specs:
+            end = place + 1 + numel * symbol_type.itemsize - unfold(varint())
+            streams.append([place, end, numel, symbol_type])
             if used("MODELS"):
-                streams[i, j] += [[(other, 0) for other in refers[i]]]
+                streams[-1] += [refers[i]]
             place = end
-        entries.append((dtype, values, len(specs)))
-    data = content + bytes(299)
+        entries.append((kind, dtype, len(specs)))
     file = torch.asarray(bytearray(data), dtype=torch.uint8)
     words = file[:-1] + 256 * file[1:].long()
-    for number in streams:
+    for number in range(len(streams)):
         prepare(number)
     if used("MATRIX"):
-        contexts = torch.tensor(contexts)
+        if used("MODELS"):
+            contexts = torch.tensor(contexts)
         scales = torch.tensor(scales)
     if used("PREDICTOR"):
         size = max(map(len, coefficients)) + 1
@@ -679,37 +694,42 @@ def load(content):
         powers = torch.tensor([pow8(20534, -scale) for scale in [*range(64), *range(-32, 0)]])
     if has("CHUNKS", chunks):
         tables = torch.stack(tables)
-        if used("MATRIX"):
-            for wave in sorted({chunk[3] for chunk in chunks}):
-                decode_chunks([chunk for chunk in chunks if chunk[3] == wave], wave)
+        if used("MODELS"):
+            for wave in sorted({chunk[4] for chunk in chunks}):
+                decode_chunks([chunk for chunk in chunks if chunk[4] == wave])
         else:
             decode_chunks(chunks)
     state = {}
-    for i, (dtype, values, count) in enumerate(entries):
-        parts = [results[i, j].view(-1) for j in range(count)]
-        if has("QUANTIZED", kinds[i] == 2):
+    number = 0
+    for i, (kind, dtype, count) in enumerate(entries):
+        parts = [results[number + j].view(-1) for j in range(count)]
+        number += count
+        if has("QUANTIZED", kind == 2):
             scale = torch.stack(parts[:-3:-1], 1).view(torch.float16)
-            if has("EXPONENT", len(values) > 1):
-                scale = scale.double() * 2.0 ** values[1]
-            value = parts[0].view(-1, values[0]) * scale.float()
+            exponent = unfold(exponents.pop(0))
+            if has("EXPONENT", exponent):
+                scale = scale.double() * 2.0**exponent
+            value = parts[0].view(len(scale), -1) * scale.float()
             if has("COLUMN_SCALES", count > 3):
                 value *= torch.tensor([octave(c % 16) * 2.0 ** (c // 16 - 15) for c in parts[1].tolist()])
             value = value.to(dtype)
-        elif has("PLANES", kinds[i] == 0):
-            if has("ROTATE", values == 1):
+        elif has("SYMBOLS", kind == 1):
+            value = parts[0]
+        elif has("ALIAS", kind == 3):
+            value = torch.empty(shapes[i])
+        else:
+            size = transforms.pop(0)
+            if has("ROTATE", size == 1):
                 parts = [part >> 1 | parts[j - 1] << 7 for j, part in enumerate(parts)]
             value = torch.stack(parts[::-1], 1).view(-1)
-            if has("DELTA", values == 2):
+            if has("DELTA", size == 2):
                 signed_type = one("DELTA_TYPE", count)
                 signed_type = torch.int16 if signed_type < 4 else torch.int32 if signed_type < 8 else torch.int64
                 value = value.view(signed_type).cumsum(0).to(signed_type)
             value = value.view(dtype)
-        elif has("SYMBOLS", kinds[i] == 1):
-            value = parts[0]
-        elif has("ALIAS", 1):
-            value = torch.empty(shapes[i])
         state[names[i]] = value.view(shapes[i])
-    for i, name in enumerate(names):
-        if has("ALIAS", kinds[i] == 3):
-            state[name] = state[names[refers[i][0]]]
+    if used("ALIAS"):
+        for i, name in enumerate(names):
+            if kinds[i] == 3:
+                state[name] = state[names[refers[i][0]]]
     return state
