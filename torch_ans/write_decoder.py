@@ -251,16 +251,24 @@ class _Dropper(ast.NodeTransformer):
             return None
         self.generic_visit(node)
         stored = {child.id for child in ast.walk(node) if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store)}
+        if node.args.vararg is not None and node.args.vararg.arg not in self.read:
+            node.args.vararg = None
         node.body = _merged([child for child in node.body if not isinstance(child, ast.Nonlocal) or stored.intersection(child.names)])
+        return node
+
+    def visit_Module(self, node: ast.Module) -> Any:
+        self.generic_visit(node)
+        node.body = _merged(node.body)
         return node
 
     def visit_For(self, node: ast.For) -> Any:
         self.generic_visit(node)
+        node.body = _merged(node.body)
         return node if node.body else _effect(node.iter)
 
     def visit_If(self, node: ast.If) -> Any:
         self.generic_visit(node)
-        node.body = _merged(node.body)
+        node.body, node.orelse = _merged(node.body), _merged(node.orelse)
         return node if node.body or node.orelse else _effect(node.test)
 
     def visit_Import(self, node: ast.Import) -> Any:
@@ -276,14 +284,34 @@ class _Dropper(ast.NodeTransformer):
 
 
 def _merged(body: list[ast.stmt]) -> list[ast.stmt]:
-    """Neighbouring `bits(2)` and `bits(1)` as `bits(3)`."""
+    """Neighbouring statements as one: `bits(2)` and `bits(1)`; `x = [1]` or `x += [1]`, and `x += [2]`; `a, *x = y` and `b, *x = x`."""
     result: list[ast.stmt] = []
     for node in body:
-        if result and _skipped(node) and _skipped(result[-1]):
-            result[-1] = ast.Expr(ast.Call(ast.Name("bits", ast.Load()), [ast.Constant(_skipped(result[-1]) + _skipped(node))], []))
+        before = result[-1] if result else ast.Pass()
+        if _skipped(node) and _skipped(before):
+            result[-1] = ast.Expr(ast.Call(ast.Name("bits", ast.Load()), [ast.Constant(_skipped(before) + _skipped(node))], []))
+        elif _extended(node) and _extended(before) == _extended(node) and isinstance(node, ast.AugAssign):
+            before.value.elts += node.value.elts
+        elif _unpacked(node) and _unpacked(before) == _unpacked(node) and isinstance(node.value, ast.Name) and node.value.id == _unpacked(node):
+            before.targets[0].elts[-1:] = node.targets[0].elts
         else:
             result.append(node)
     return result
+
+
+def _extended(node: ast.stmt) -> str | None:
+    """The name to which a statement assigns or adds a list."""
+    target = node.targets[0] if isinstance(node, ast.Assign) and len(node.targets) == 1 else node.target if isinstance(node, ast.AugAssign) else None
+    if isinstance(target, ast.Name) and isinstance(node.value, ast.List) and not any(isinstance(child, ast.Name) and child.id == target.id for child in ast.walk(node.value)):
+        return target.id
+    return None
+
+
+def _unpacked(node: ast.stmt) -> str | None:
+    """The name that takes the rest of what a statement unpacks."""
+    target = node.targets[0] if isinstance(node, ast.Assign) else None
+    last = target.elts[-1] if isinstance(target, ast.Tuple) else None
+    return last.value.id if isinstance(last, ast.Starred) else None
 
 
 def _skipped(node: ast.stmt) -> int:

@@ -251,7 +251,7 @@ def load(content):
             escape = 1
         tables.append(torch.tensor(make_slots(freq, escape, first, buckets)))
 
-    def read_matrix(number, end, numel, dtype, refers):
+    def read_matrix(number, end, numel, dtype, *refers):
         nonlocal at
         columns = exp_golomb(8) + 1
         lines = numel // columns
@@ -265,6 +265,7 @@ def load(content):
         origin = signed(4)
         classes = exp_golomb(3)
         place = len(contexts) if used("MODELS") else len(tables)
+        one("TRELLISES", min(1, trellis))
         shape = 7
         if has("TRELLIS", trellis):
             odd, parity = [(2, 1), (5, 2), (18, 4)][trellis - 1]
@@ -276,7 +277,7 @@ def load(content):
         for i in range(classes + 1):
             scale = origin + (i << one("CLASS_SHIFT", class_shift)) + (1 << one("CLASS_SHIFT", class_shift) >> 1) + signed(2)
             if used("TRELLIS"):
-                scale -= 16 * one("TRELLISES", min(1, trellis))
+                scale -= 16 * one("MATRIX_TRELLISES", min(1, trellis))
             shape += signed(0)
             for phase in range(8) if used("MODELS") else [0, 4] if used("TRELLIS") else [0]:
                 if used("MODELS"):
@@ -297,7 +298,7 @@ def load(content):
         if used("AVERAGES"):
             parameters += [origin, class_shift, classes, place]
         if used("VARIES_TRELLISES"):
-            parameters += [min(1, trellis)]
+            parameters += [one("MATRIX_TRELLISES", min(1, trellis))]
         if used("VARIES_ODD"):
             parameters += [odd, parity]
         has("TYPES", dtype != torch.int8)
@@ -409,7 +410,7 @@ def load(content):
 
     def decode_chunks(chunks):
         """Chunks that do not need each other, side by side: of one row after another all lanes at once. With MODELS those of one wave, which are all of matrices or all not."""
-        chunks.sort(key=lambda chunk: -chunk[0])
+        chunks.sort(reverse=True)  # by rows; where these are equal, by where chunks begin, so no two are equal
         count = len(chunks)
         lane = torch.arange(32)
         parameters = torch.tensor([chunk[1] for chunk in chunks])
@@ -433,7 +434,7 @@ def load(content):
                 live += [base_row]
             if used("PREDICTOR"):
                 live += [torch.zeros(count, matrix_of_coefficients.shape[1], 32, dtype=float)]
-        live += parameters.T[..., None]
+        live += [*parameters.T[..., None]]
         coders = {}
         decoded = []
         for row in range(chunks[0][0]):
@@ -441,33 +442,38 @@ def load(content):
                 count -= 1
             state, position, escaped, *others = [tensor[:count] for tensor in live]
             if used("MATRIX"):
-                if not used("MODELS") or wave:
+                if not used("MODELS"):
                     if used("TRELLIS"):
                         machine, *others = others
                     if used("AVERAGES"):
                         average, pairs, *others = others
-                    if used("MODELS"):
-                        base_row, *others = others
+                elif wave:
+                    if used("TRELLIS"):
+                        machine, *others = others
+                    if used("AVERAGES"):
+                        average, pairs, *others = others
+                    base_row, *others = others
                     if used("PREDICTOR"):
                         history, *others = others
                 begin, end, size, tail, raw_bits, raw_min, lines, columns, *others = others
-                band = row // columns
-                column = row % columns
-                width = (lines - 32 * band).clamp(max=32)
-                index = 32 * band * columns + column * width + lane
-                inside = lane < width
-                if used("MODELS"):
-                    table = others[0] + 0 * lane
-                    limits = raw_min + 0 * lane
                 if not used("MODELS") or wave:
                     if used("AVERAGES"):
-                        origin, class_shift, classes, place, *others = others[4:]
+                        _, _, _, _, origin, class_shift, classes, place, *others = others
                     if used("VARIES_TRELLISES"):
                         trellis, *others = others
                     if used("VARIES_ODD"):
                         odd, parity, *others = others
                     if used("TYPES"):
                         low, lowest, mask, *others = others
+                band = row // columns
+                column = row % columns
+                width = (lines - 32 * band).clamp(max=32)
+                index = 32 * band * columns + column * width + lane
+                inside = lane < width
+                table = others[0]
+                limits = raw_min
+                if not used("MODELS") or wave:
+                    table = scales[table + column]
                     if used("MODELS"):
                         z, prediction, start = bases[base_row[:, 0] + row].long().unbind(1)
                         if used("PREDICTOR"):
@@ -480,28 +486,27 @@ def load(content):
                             prediction = prediction.clamp(8 * low, 8 * low + 2040)
                         else:
                             prediction = prediction.clamp(-1024, 1016)
-                    else:
-                        prediction = 0
-                    table = scales[others[0] + column]
                     if used("AVERAGES"):
                         power = powers[table]
                         average[:] = torch.where(column[..., None] > 0, average, start[:, None] if used("MODELS") else 16384)
                         logs = ((average.float().view(torch.int32) >> 19) - 2256) * pairs[..., 1:]
                         table = 2 * table - origin + (logs.sum(1) + 4 >> 3) >> one("CLASS_SHIFT", class_shift)
                         table = place + (8 if used("MODELS") else 2 if used("TRELLIS") else 1) * table.clamp(0 * classes, classes)
-                    base = prediction
                     if used("TRELLIS"):
                         machine *= column > 0
                         bit = machine % 2
-                        base = (prediction >> one("TRELLISES", trellis)) - 4 * bit
                     if used("MODELS"):
+                        base = prediction
+                        if used("TRELLIS"):
+                            base = (prediction >> one("TRELLISES", trellis)) - 4 * bit
                         table = contexts[table + base % 8]
                         base = base >> 3
+                        limits = raw_min - base
                     elif used("TRELLIS"):
                         table = table + bit
-                        base = -bit
-                    limits = raw_min - base + 0 * lane
-                    table = table + 0 * lane
+                        limits = raw_min + bit
+                limits = limits + 0 * lane
+                table = table + 0 * lane
             else:
                 begin, end, size, tail, raw_bits, raw_min, table = others
                 index = 32 * row + lane
@@ -527,8 +532,10 @@ def load(content):
                     coders[i] = make_coder((state[i] if tail < size else words[begin:end:2] + 65536).tolist())
                 symbol[i, j] = coders[i](tables[table[i, j]], raw_bits, int(limits[i, j])) if used("MATRIX") else coders[i](tables[number], raw_bits, raw_min)
             if used("MATRIX") and (not used("MODELS") or wave):
-                if used("MODELS") or used("TRELLIS"):
+                if used("MODELS"):
                     symbol += base
+                elif used("TRELLIS"):
+                    symbol -= bit
                 if used("TRELLIS"):
                     machine[:] = machine >> 1 ^ bit * one("ODD", odd) ^ symbol % 2 * one("PARITY", parity) * (one("TRELLISES", trellis) if used("VARIES_TRELLISES") else 1)
                     symbol = (symbol << one("TRELLISES", trellis)) + bit
@@ -541,7 +548,7 @@ def load(content):
                 if used("PREDICTOR"):
                     history[torch.arange(count), inner[:, 0]] = (value - z).short().double()
                 if used("AVERAGES"):
-                    seen = ((value - prediction).abs() * power >> 3).clamp(max=2**17)[:, None]
+                    seen = ((value - prediction if used("MODELS") else value).abs() * power >> 3).clamp(max=2**17)[:, None]
                     average[:] = (average + (seen - average + (1 << pairs[..., :1] >> 1) >> pairs[..., :1])).clamp(64)
             decoded.append(symbol.short())
         offsets = torch.tensor([0, *map(len, decoded)]).cumsum(0)
@@ -555,21 +562,22 @@ def load(content):
 
     # ---- Streams and the file ----
 
-    def prepare(number):
+    def prepare(number, begin, end, numel, dtype, *refers):
         """Reads all of a stream but its chunks, which go to `chunks`."""
         nonlocal at
         if used("MODELS") and number in results:
             return
-        begin, end, numel, dtype, *refers = streams[number]
         model = data[begin]
         assert model < 2 or numel < len(data) << 15
         if has("MATRIX", model == 4):
             if used("MODELS"):
-                refers = [first_streams[entry] for entry in refers[0]]
-                for other in refers:
-                    prepare(other)
-            at = 8 * begin + 8
-            read_matrix(number, end, numel, dtype, refers)
+                for entry in refers:
+                    prepare(first_streams[entry], *streams[first_streams[entry]])
+                at = 8 * begin + 8
+                read_matrix(number, end, numel, dtype, *[first_streams[entry] for entry in refers])
+            else:
+                at = 8 * begin + 8
+                read_matrix(number, end, numel, dtype)
         elif has("PLAIN", model < 2):
             results[number] = file[begin + 1 : end].clone().view(dtype).expand(numel)
         else:
@@ -654,7 +662,8 @@ def load(content):
             at += 8 * size
     entries = []
     for i, kind in enumerate(kinds):
-        first_streams.append(len(streams))
+        if used("MODELS"):
+            first_streams.append(len(streams))
         dtype = DTYPES[dtypes[i]]
         numel = torch.Size(shapes[i]).numel()
         specs = [(numel, dtype)]
@@ -676,13 +685,13 @@ def load(content):
             end = place + 1 + numel * symbol_type.itemsize - unfold(varint())
             streams.append([place, end, numel, symbol_type])
             if used("MODELS"):
-                streams[-1] += [refers[i]]
+                streams[-1] += refers[i]
             place = end
         entries.append((kind, dtype, len(specs)))
     file = torch.asarray(bytearray(data), dtype=torch.uint8)
     words = file[:-1] + 256 * file[1:].long()
-    for number in range(len(streams)):
-        prepare(number)
+    for number, stream in enumerate(streams):
+        prepare(number, *stream)
     if used("MATRIX"):
         if used("MODELS"):
             contexts = torch.tensor(contexts)
