@@ -27,6 +27,7 @@ from .budget import Group, fit
 from .errors import AnsError, CorruptError, InvalidArgumentError, LimitExceededError, is_torch_out_of_memory
 from .model_files import SUFFIXES, ModelFile, file_kind, read_model, write_model
 from .pipeline import Progress
+from .write_decoder import write_decoder
 
 #: Key of the user's metadata under which the strings of a .safetensors file are kept.
 _SAFETENSORS = "safetensors"
@@ -112,6 +113,12 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--roles", action="store_true", help="join tensors whose names differ in numbers only")
     _add_max_bytes(command)
     command.set_defaults(run=_info)
+
+    command = commands.add_parser("decoder", help="write a small Python file that decodes an .ans file", description="A module with load(content), which needs torch and nothing else.")
+    command.add_argument("input", metavar="IN.ans")
+    command.add_argument("-o", "--output", metavar="OUT.py", required=True)
+    command.add_argument("--no-verify", dest="verify", action="store_false", help="do not decode the file with it and compare")
+    command.set_defaults(run=_decoder)
 
     command = commands.add_parser("analyze", help="compare sizes: theoretical minimum, ANS, LZMA, Brotli, zstd")
     command.add_argument("input", metavar="IN", help=f"a model: {formats}")
@@ -299,6 +306,11 @@ def _verify(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     with models.open(args.input, max_bytes=args.max_bytes) as file:
         file.verify()
         print(f"{args.input}: {len(file)} tensors, {file.file_bytes:,} bytes, all well")
+
+
+def _decoder(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    size = write_decoder(args.input, args.output, verify=args.verify)
+    print(f"{args.output}: {size:,} bytes{', verified' if args.verify else ''}")
 
 
 def _info(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
