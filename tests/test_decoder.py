@@ -29,6 +29,12 @@ DTYPES = {"i8": torch.int8, "u8": torch.uint8, "i16": torch.int16}
 SOURCE = writer.SOURCE.read_text()
 
 
+@pytest.fixture(autouse=True)
+def few_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names that are a little longer are found sooner."""
+    monkeypatch.setattr(writer, "NAME_TRIALS", 200)
+
+
 def file_of(stream: Tensor, numel: int, dtype: torch.dtype) -> bytes:
     """A file of one stream of symbols."""
     entry = Entry("x", Kind.SYMBOLS, str(dtype).removeprefix("torch."), (numel,), (), (stream.numel(),), record_checksum([stream.numpy()]))

@@ -28,7 +28,7 @@ PUBLIC = ("load",)
 _MARKS = ("has", "used", "one")
 #: Functions that are not called for what they do but for what they return; `pop` empties lists that nothing else reads.
 _PURE = ("enumerate", "iinfo", "len", "max", "min", "pop", "range", "unfold")
-_NAME_TRIALS = 8000
+NAME_TRIALS = 30000
 _UNLIMITED = 1 << 62
 
 
@@ -428,7 +428,7 @@ def _short_names(pieces: Sequence[str], variables: Sequence[_Variable]) -> list[
         preferred.setdefault(variables[number].name, names[number])
     rng = random.Random(0)
     best = len(zlib.compress(_render(pieces, names).encode(), 9))
-    for _ in range(_NAME_TRIALS):
+    for _ in range(NAME_TRIALS):
         number = rng.randrange(len(names))
         old, new = names[number], rng.choice(names)
         others = [other for other in clashes[number] if names[other] == new]

@@ -60,7 +60,7 @@ def load(content):
 
     def varint():
         byte = bits(8)
-        return byte - 128 + varint() * 128 if byte > 127 else byte
+        return byte % 128 + (byte > 127 and varint() * 128)
 
     def varints(count):
         return [varint() for _ in range(count)]
@@ -251,8 +251,13 @@ def load(content):
             escape = 1
         tables.append(torch.tensor(make_slots(freq, escape, first, buckets)))
 
-    def read_matrix(number, end, numel, dtype, *refers):
+    def read_matrix(*stream):
+        """Returns the symbols, which come when the chunks are decoded."""
         nonlocal at
+        if used("MODELS"):
+            number, end, numel, dtype, *refers = stream
+        else:
+            end, numel, dtype = stream
         columns = exp_golomb(8) + 1
         lines = numel // columns
         trellis = bits(2)
@@ -368,10 +373,10 @@ def load(content):
             parameters += [len(scales)]
             scales.extend([value if used("AVERAGES") else place + (2 if used("TRELLIS") else 1) * max(0, min(classes, 2 * value - origin >> one("CLASS_SHIFT", class_shift))) for value in read_array(columns)])
             order = torch.arange(lines).split(chunk_lines)
-        result = results[number] = torch.empty(lines, columns, dtype=dtype)
+        whole = result = torch.empty(lines, columns, dtype=dtype)
         if has("TRANSPOSED", transposed):
-            results[number] = torch.empty(columns, lines, dtype=dtype)
-            result = results[number].T
+            whole = torch.empty(columns, lines, dtype=dtype)
+            result = whole.T
 
         def base_of(chosen, mean):
             """Of these lines, by columns: what others say of them, the prediction without a predictor, and the average that they begin with."""
@@ -405,6 +410,7 @@ def load(content):
                 chunks.append([(len(chosen) + 31) // 32 * columns, chunk + setting, result, chosen, waves[number], base_of, mean])
             else:
                 chunks.append([(len(chosen) + 31) // 32 * columns, chunk, result, chosen])
+        return whole
 
     # ---- Chunks ----
 
@@ -440,8 +446,8 @@ def load(content):
         for row in range(chunks[0][0]):
             while chunks[count - 1][0] <= row:
                 count -= 1
-            state, position, escaped, *others = [tensor[:count] for tensor in live]
             if used("MATRIX"):
+                state, position, escaped, *others = [tensor[:count] for tensor in live]
                 if not used("MODELS"):
                     if used("TRELLIS"):
                         machine, *others = others
@@ -508,11 +514,10 @@ def load(content):
                 limits = limits + 0 * lane
                 table = table + 0 * lane
             else:
-                begin, end, size, tail, raw_bits, raw_min, table = others
+                state, position, escaped, begin, end, size, tail, raw_bits, raw_min, table = [tensor[:count] for tensor in live]
                 index = 32 * row + lane
                 inside = index < size
-                limits = raw_min
-            main = inside & (index < size - tail)
+            main = inside & (index < size - tail) if used("MATRIX") else index < size - tail
             entry = tables[table, state % 4096]
             fresh = (entry >> 12) % 4096 * (state >> 12) + entry % 4096
             hungry = main & (fresh < 65536)
@@ -525,7 +530,7 @@ def load(content):
                 place = escaped + raw.cumsum(1) * raw_bits
                 escaped[:] = place[:, 31:]
                 word = end - place // 16 * 2
-                symbol = torch.where(raw, limits + ((words[word] << 16 | words[word - 2]) >> 16 - place % 16) % (1 << raw_bits), symbol)
+                symbol = torch.where(raw, (limits if used("MATRIX") else raw_min) + ((words[word] << 16 | words[word - 2]) >> 16 - place % 16) % (1 << raw_bits), symbol)
             for i, j in (inside ^ main).nonzero().tolist():
                 begin, end, size, tail, raw_bits, raw_min, number, *_ = chunks[i][1]
                 if i not in coders:
@@ -562,34 +567,34 @@ def load(content):
 
     # ---- Streams and the file ----
 
-    def prepare(number, begin, end, numel, dtype, *refers):
+    def prepare(begin, end, numel, dtype, *refers):
         """Reads all of a stream but its chunks, which go to `chunks`."""
         nonlocal at
-        if used("MODELS") and number in results:
+        if used("MODELS") and begin in results:
             return
         model = data[begin]
         assert model < 2 or numel < len(data) << 15
         if has("MATRIX", model == 4):
             if used("MODELS"):
                 for entry in refers:
-                    prepare(first_streams[entry], *streams[first_streams[entry]])
+                    prepare(*streams[first_streams[entry]])
                 at = 8 * begin + 8
-                read_matrix(number, end, numel, dtype, *[first_streams[entry] for entry in refers])
+                result = read_matrix(begin, end, numel, dtype, *[streams[first_streams[entry]][0] for entry in refers])
             else:
                 at = 8 * begin + 8
-                read_matrix(number, end, numel, dtype)
+                result = read_matrix(end, numel, dtype)
         elif has("PLAIN", model < 2):
-            results[number] = file[begin + 1 : end].clone().view(dtype).expand(numel)
+            result = file[begin + 1 : end].clone().view(dtype).expand(numel)
         else:
             at = 8 * begin + 8
             size = numel
             if has("SEVERAL", model == 3):
                 size = varint()
             slots, *raw = read_table(dtype.is_signed)
-            result = results[number] = torch.empty(numel, dtype=dtype)
+            result = torch.empty(numel, dtype=dtype)
             place = 0
             if used("MODELS"):
-                waves[number] = 0
+                waves[begin] = 0
             for chunk in read_directory([min(size, numel - i) for i in range(0, numel, size)], end):
                 size = chunk[2]
                 chunk += raw
@@ -617,6 +622,7 @@ def load(content):
                 place += size
             one("TRELLISES", 0)
             tables.append(torch.tensor(slots))
+        results[begin] = result
 
     streams = []
     results = {}
@@ -656,42 +662,46 @@ def load(content):
         refers = [[i - unfold(varint()) for _ in range(size)] for i, size in enumerate(varints(count))]
     else:
         varints(sum(varints(count)))
-    for _ in range(2):
-        size = varint()
-        if has("TEXTS", size):  # structure, metadata
+    if used("TEXTS"):  # structure, metadata
+        for _ in range(2):
+            size = varint()
+            has("TEXTS", size)
             at += 8 * size
+    else:
+        varints(2)
     entries = []
-    for i, kind in enumerate(kinds):
-        if used("MODELS"):
-            first_streams.append(len(streams))
-        dtype = DTYPES[dtypes[i]]
-        numel = torch.Size(shapes[i]).numel()
-        specs = [(numel, dtype)]
-        if has("PLANES", kind == 0):
-            specs = [(numel, torch.uint8)] * dtype.itemsize
-            if has("COMPLEX", dtype.is_complex):
-                specs = [(numel * 2, torch.uint8)] * (dtype.itemsize // 2)
+    for kind, dtype, name, shape in zip(kinds, dtypes, names, shapes):
+        dtype = DTYPES[dtype]
+        numel = torch.Size(shape).numel()
+        specs = [(numel, torch.uint8)] * dtype.itemsize
+        if has("COMPLEX", dtype.is_complex):
+            specs = [(numel * 2, torch.uint8)] * (dtype.itemsize // 2)
+        if has("SYMBOLS", kind == 1):
+            specs = [(numel, dtype)]
         if has("QUANTIZED", kind == 2):
             size = row_sizes.pop(0)
-            specs = [(numel, torch.int8)]
+            integers = torch.int8
             if has("INT16", row_bits.pop(0) > 8):
-                specs = [(numel, torch.int16)]
+                integers = torch.int16
+            scales_of_columns = []
             if has("COLUMN_SCALES", column_scaled.pop(0)):
-                specs += [(size, torch.int8)]
-            specs += [(numel // size, torch.uint8)] * 2
+                scales_of_columns = [(size, torch.int8)]
+            specs = [(numel, integers), *scales_of_columns, *[(numel // size, torch.uint8)] * 2] if used("COLUMN_SCALES") else [(numel, integers), *[(numel // size, torch.uint8)] * 2]
         if has("ALIAS", kind == 3):
             specs = []
-        for numel, symbol_type in specs:
-            end = place + 1 + numel * symbol_type.itemsize - unfold(varint())
-            streams.append([place, end, numel, symbol_type])
+        entries.append((kind, dtype, name, shape, len(specs)))
+        if used("MODELS"):
+            first_streams.append(len(streams))
+        for numel, dtype in specs:
+            end = place + 1 + numel * dtype.itemsize - unfold(varint())
+            streams.append([place, end, numel, dtype])
             if used("MODELS"):
-                streams[-1] += refers[i]
+                streams[-1] += refers[len(first_streams) - 1]
             place = end
-        entries.append((kind, dtype, len(specs)))
     file = torch.asarray(bytearray(data), dtype=torch.uint8)
     words = file[:-1] + 256 * file[1:].long()
-    for number, stream in enumerate(streams):
-        prepare(number, *stream)
+    for stream in streams:
+        prepare(*stream)
     if used("MATRIX"):
         if used("MODELS"):
             contexts = torch.tensor(contexts)
@@ -709,10 +719,9 @@ def load(content):
         else:
             decode_chunks(chunks)
     state = {}
-    number = 0
-    for i, (kind, dtype, count) in enumerate(entries):
-        parts = [results[number + j].view(-1) for j in range(count)]
-        number += count
+    results = [results[begin].view(-1) for begin, *_ in streams]
+    for kind, dtype, name, shape, count in entries:
+        parts = [results.pop(0) for _ in range(count)]
         if has("QUANTIZED", kind == 2):
             scale = torch.stack(parts[:-3:-1], 1).view(torch.float16)
             exponent = unfold(exponents.pop(0))
@@ -725,18 +734,19 @@ def load(content):
         elif has("SYMBOLS", kind == 1):
             value = parts[0]
         elif has("ALIAS", kind == 3):
-            value = torch.empty(shapes[i])
+            value = torch.empty(shape)
         else:
             size = transforms.pop(0)
             if has("ROTATE", size == 1):
                 parts = [part >> 1 | parts[j - 1] << 7 for j, part in enumerate(parts)]
-            value = torch.stack(parts[::-1], 1).view(-1)
+            value = torch.stack(parts[::-1], 1).view(-1).view(dtype)
             if has("DELTA", size == 2):
-                signed_type = one("DELTA_TYPE", count)
-                signed_type = torch.int16 if signed_type < 4 else torch.int32 if signed_type < 8 else torch.int64
-                value = value.view(signed_type).cumsum(0).to(signed_type)
-            value = value.view(dtype)
-        state[names[i]] = value.view(shapes[i])
+                if has("DELTA_UNSIGNED", not dtype.is_signed):
+                    dtype = torch.int16 if count < 4 else torch.int32 if count < 8 else torch.int64
+                    value = value.view(dtype).cumsum(0).to(dtype).view(value.dtype)
+                else:
+                    value = value.cumsum(0).to(dtype)
+        state[name] = value.view(shape)
     if used("ALIAS"):
         for i, name in enumerate(names):
             if kinds[i] == 3:
