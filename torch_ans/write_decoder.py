@@ -264,6 +264,9 @@ class _Dropper(ast.NodeTransformer):
     def visit_For(self, node: ast.For) -> Any:
         self.generic_visit(node)
         node.body = _merged(node.body)
+        if len(node.body) == 1 and (count := _skipped(node.body[0])) and isinstance(node.iter, ast.Call) and isinstance(node.iter.args[0], ast.Constant):  # of range(2)
+            node.body[0].value.args[0] = ast.Constant(count * node.iter.args[0].value)
+            return node.body[0]
         return node if node.body else _effect(node.iter)
 
     def visit_If(self, node: ast.If) -> Any:

@@ -163,8 +163,7 @@ def load(content):
                 tail = bits(11)
             chunks.append((place, place + 2 * words, size, tail))
             place += 2 * words
-        align()
-        place = at // 8
+        place = at + 7 >> 3
         return [[place + a, min(place + b, end), *chunk] for a, b, *chunk in chunks]
 
     # ---- Matrix streams ----
@@ -232,7 +231,8 @@ def load(content):
             masses[shape] = [(value << 20) // sums[-1] for value in sums + sums[-1:]]
         total = masses[shape]
         below = []
-        scale = max(-64, min(127, scale))
+        if has("CLAMPED", not -64 <= scale <= 127):
+            scale = max(-64, min(127, scale))
         for edge in range(8 - 8 * buckets - 2 * phase, 8 * buckets - 8 - 2 * phase, 16):
             place = abs(edge) * octave(-scale % 16) >> 4 - -scale // 16
             i = min(place >> 8, 2048)
@@ -246,18 +246,16 @@ def load(content):
         while freq[-1] < 1:
             freq.pop()
         escape = 4096 - sum(freq)
-        if escape < 1:
+        if has("FULL_TABLES", escape < 1):
             freq[freq.index(max(freq))] -= 1
             escape = 1
         tables.append(torch.tensor(make_slots(freq, escape, first, buckets)))
 
-    def read_matrix(*stream):
+    def read_matrix(end, numel, dtype, *more):
         """Returns the symbols, which come when the chunks are decoded."""
         nonlocal at
         if used("MODELS"):
-            number, end, numel, dtype, *refers = stream
-        else:
-            end, numel, dtype = stream
+            number, *refers = more
         columns = exp_golomb(8) + 1
         lines = numel // columns
         trellis = bits(2)
@@ -273,7 +271,8 @@ def load(content):
         one("TRELLISES", min(1, trellis))
         shape = 7
         if has("TRELLIS", trellis):
-            odd, parity = [(2, 1), (5, 2), (18, 4)][trellis - 1]
+            odd = [2, 5, 18][trellis - 1]
+            parity = [1, 2, 4][trellis - 1]
             one("ODD", odd)
             one("PARITY", parity)
         else:
@@ -476,10 +475,11 @@ def load(content):
                 width = (lines - 32 * band).clamp(max=32)
                 index = 32 * band * columns + column * width + lane
                 inside = lane < width
-                table = others[0]
-                limits = raw_min
+                if used("MODELS"):
+                    table = others[0]
+                    limits = raw_min
                 if not used("MODELS") or wave:
-                    table = scales[table + column]
+                    table = scales[others[0] + column]
                     if used("MODELS"):
                         z, prediction, start = bases[base_row[:, 0] + row].long().unbind(1)
                         if used("PREDICTOR"):
@@ -511,8 +511,13 @@ def load(content):
                     elif used("TRELLIS"):
                         table = table + bit
                         limits = raw_min + bit
-                limits = limits + 0 * lane
-                table = table + 0 * lane
+                    else:
+                        limits = raw_min + 0 * lane
+                if used("MODELS"):
+                    limits = limits + 0 * lane
+                    table = table + 0 * lane
+                elif not used("TRELLIS") and not used("AVERAGES"):
+                    table = table + 0 * lane
             else:
                 state, position, escaped, begin, end, size, tail, raw_bits, raw_min, table = [tensor[:count] for tensor in live]
                 index = 32 * row + lane
@@ -579,7 +584,7 @@ def load(content):
                 for entry in refers:
                     prepare(*streams[first_streams[entry]])
                 at = 8 * begin + 8
-                result = read_matrix(begin, end, numel, dtype, *[streams[first_streams[entry]][0] for entry in refers])
+                result = read_matrix(end, numel, dtype, begin, *[streams[first_streams[entry]][0] for entry in refers])
             else:
                 at = 8 * begin + 8
                 result = read_matrix(end, numel, dtype)
