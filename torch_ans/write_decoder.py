@@ -28,6 +28,7 @@ PUBLIC = ("load",)
 _MARKS = ("has", "used", "one")
 #: Functions that are not called for what they do but for what they return; `pop` empties lists that nothing else reads.
 _PURE = ("enumerate", "iinfo", "len", "max", "min", "pop", "range", "unfold")
+#: How often an exchange of names is tried: seconds, and 5 % of the bytes.
 NAME_TRIALS = 30000
 _UNLIMITED = 1 << 62
 

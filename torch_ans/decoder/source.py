@@ -124,27 +124,31 @@ def load(content):
 
     # ---- Tails ----
 
-    def make_coder(states):
-        """A function that gives the next symbol."""
+    def start_tail(states):
+        """State, and the words that follow, the next one last."""
         text = "".join([bin(state)[3:] for state in states]).lstrip("0")
         head = (len(text) - 1) % 16 + 17  # more than there is, if there are no words
-        words = [int(text[i - 16 : i], 2) for i in range(len(text), head, -16)]
-        state = int(text[:head], 2)
+        return [int(text[:head], 2), [int(text[i - 16 : i], 2) for i in range(len(text), head, -16)]]
+
+    def decode_tail(count, tail, slots, raw_bits, raw_min):
+        """The next symbols of a tail."""
+        state, words = tail
 
         def refill(value):
             return value << 16 | words.pop() if value < 65536 and words else value
 
-        def draw(slots, raw_bits, raw_min):
-            nonlocal state
-            entry = int(slots[state % 4096])
+        result = []
+        for _ in range(count):
+            entry = int(slots[state % 4096]) if used("MATRIX") else slots[state % 4096]
             state = refill((entry >> 12) % 4096 * (state >> 12) + entry % 4096)
             entry >>= 24
             if used("ESCAPES") and entry == ESCAPE:
                 entry = raw_min + state % (1 << raw_bits)
                 state = refill(state >> raw_bits)
-            return entry
-
-        return draw
+            result.append(entry)
+        if used("MATRIX"):
+            tail[0] = state
+        return result
 
     def read_directory(sizes, end):
         """(begin, end, symbols, tail) of every chunk."""
@@ -180,8 +184,7 @@ def load(content):
             length = exp_golomb(8)
             align()
             table = read_table(1)
-            draw = make_coder([65536 + bits(8) + bits(8) * 256 for _ in range(length)])
-            return [draw(*table) for _ in range(count)]
+            return decode_tail(count, start_tail([65536 + bits(8) + bits(8) * 256 for _ in range(length)]), *table)
         order = 4
         if has("ARRAY_LISTED", mode > 0):
             order = bits(4)
@@ -440,8 +443,8 @@ def load(content):
             if used("PREDICTOR"):
                 live += [torch.zeros(count, matrix_of_coefficients.shape[1], 32, dtype=float)]
         live += [*parameters.T[..., None]]
-        coders = {}
-        decoded = []
+        tails = {}
+        decoded = [state[:0].short()]
         for row in range(chunks[0][0]):
             while chunks[count - 1][0] <= row:
                 count -= 1
@@ -521,8 +524,9 @@ def load(content):
             else:
                 state, position, escaped, begin, end, size, tail, raw_bits, raw_min, table = [tensor[:count] for tensor in live]
                 index = 32 * row + lane
-                inside = index < size
-            main = inside & (index < size - tail) if used("MATRIX") else index < size - tail
+            main = index < size - tail
+            if used("MATRIX"):
+                main &= inside
             entry = tables[table, state % 4096]
             fresh = (entry >> 12) % 4096 * (state >> 12) + entry % 4096
             hungry = main & (fresh < 65536)
@@ -536,11 +540,12 @@ def load(content):
                 escaped[:] = place[:, 31:]
                 word = end - place // 16 * 2
                 symbol = torch.where(raw, (limits if used("MATRIX") else raw_min) + ((words[word] << 16 | words[word - 2]) >> 16 - place % 16) % (1 << raw_bits), symbol)
-            for i, j in (inside ^ main).nonzero().tolist():
-                begin, end, size, tail, raw_bits, raw_min, number, *_ = chunks[i][1]
-                if i not in coders:
-                    coders[i] = make_coder((state[i] if tail < size else words[begin:end:2] + 65536).tolist())
-                symbol[i, j] = coders[i](tables[table[i, j]], raw_bits, int(limits[i, j])) if used("MATRIX") else coders[i](tables[number], raw_bits, raw_min)
+            if used("MATRIX"):
+                for i, j in (inside ^ main).nonzero().tolist():
+                    begin, end, size, tail, raw_bits, *_ = chunks[i][1]
+                    if i not in tails:
+                        tails[i] = start_tail((state[i] if tail < size else words[begin:end:2] + 65536).tolist())
+                    symbol[i, j] = decode_tail(1, tails[i], tables[table[i, j]], raw_bits, int(limits[i, j]))[0]
             if used("MATRIX") and (not used("MODELS") or wave):
                 if used("MODELS"):
                     symbol += base
@@ -561,14 +566,16 @@ def load(content):
                     seen = ((value - prediction if used("MODELS") else value).abs() * power >> 3).clamp(max=2**17)[:, None]
                     average[:] = (average + (seen - average + (1 << pairs[..., :1] >> 1) >> pairs[..., :1])).clamp(64)
             decoded.append(symbol.short())
-        offsets = torch.tensor([0, *map(len, decoded)]).cumsum(0)
+        offsets = torch.tensor([*map(len, decoded)]).cumsum(0)
         decoded = torch.cat(decoded)
         for i, (rows, values, result, *chosen) in enumerate(chunks):
             rows = decoded[offsets[:rows] + i]
             if used("MATRIX"):
                 result[chosen[0]] = rows.view(-1, values[7], 32).transpose(1, 2).reshape(-1, values[7])[: values[6]].to(result.dtype)
             else:
-                result[:] = rows.view(-1)[: values[2]]
+                begin, end, size, tail, raw_bits, raw_min, table = values
+                result[: size - tail] = rows.view(-1)[: size - tail]
+                result[size - tail :] = torch.tensor(decode_tail(tail, start_tail((live[0][i] if tail < size else words[begin:end:2] + 65536).tolist()), tables[table].tolist(), raw_bits, raw_min))
 
     # ---- Streams and the file ----
 
@@ -623,7 +630,7 @@ def load(content):
                             scales.append(len(tables))
                         chunks.append([(size + 31) // 32, chunk, result[place : place + size, None], slice(size)])
                 else:
-                    chunks.append([(size + 31) // 32, chunk + [len(tables)], result[place : place + size]])
+                    chunks.append([(size - chunk[3] + 31) // 32, chunk + [len(tables)], result[place : place + size]])
                 place += size
             one("TRELLISES", 0)
             tables.append(torch.tensor(slots))
