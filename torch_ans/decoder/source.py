@@ -10,11 +10,9 @@ import zlib
 import torch
 
 ESCAPE = 99999  # what a slot says in place of a symbol, if a raw value follows
-DTYPES = [
-    *(torch.bool, torch.uint8, torch.int8, torch.uint16, torch.int16, torch.uint32, torch.int32, torch.uint64, torch.int64, torch.float16, torch.bfloat16, torch.float32),
-    *(torch.float64, torch.complex32, torch.complex64, torch.complex128, torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz),
-    *(torch.float8_e8m0fnu, torch.float4_e2m1fn_x2, torch.bits8, torch.bits16, torch.bits1x8, torch.bits2x4, torch.bits4x2),
-]
+_NAMES = """bool uint8 int8 uint16 int16 uint32 int32 uint64 int64 float16 bfloat16 float32 float64 complex32 complex64 complex128 float8_e4m3fn float8_e4m3fnuz
+float8_e5m2 float8_e5m2fnuz float8_e8m0fnu float4_e2m1fn_x2 bits8 bits16 bits1x8 bits2x4 bits4x2"""
+DTYPES = [getattr(torch, name, None) for name in _NAMES.split()]  # the writer lists those of the file only
 
 
 def has(feature, condition):
@@ -373,7 +371,10 @@ def load(content):
             bits(2)
             align()
             parameters += [len(scales)]
-            scales.extend([value if used("AVERAGES") else place + (2 if used("TRELLIS") else 1) * max(0, min(classes, 2 * value - origin >> one("CLASS_SHIFT", class_shift))) for value in read_array(columns)])
+            scales.extend([
+                value if used("AVERAGES") else place + (2 if used("TRELLIS") else 1) * max(0, min(classes, 2 * value - origin >> one("CLASS_SHIFT", class_shift)))
+                for value in read_array(columns)
+            ])  # fmt: skip
             order = torch.arange(lines).split(chunk_lines)
         whole = result = torch.empty(lines, columns, dtype=dtype)
         if has("TRANSPOSED", transposed):
