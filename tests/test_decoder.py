@@ -17,12 +17,11 @@ from model_examples import normal, same, tensors_everywhere
 from torch import Tensor
 
 import torch_ans
-from torch_ans import cli, errors, ops, write_decoder
+from torch_ans import cli, decoder_writer as writer, errors, ops, write_decoder
 from torch_ans.container import record_checksum
 from torch_ans.entries import Entry, Index, Kind
 from torch_ans.model import CompressedModel
 
-writer = sys.modules["torch_ans.write_decoder"]
 GOLDEN = Path(__file__).resolve().parent / "golden"
 STREAMS = json.loads((GOLDEN / "index.json").read_text())
 DTYPES = {"i8": torch.int8, "u8": torch.uint8, "i16": torch.int16}
@@ -31,8 +30,8 @@ SOURCE = writer.SOURCE.read_text()
 
 @pytest.fixture(autouse=True)
 def few_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which names serve best is tried for seconds; any will do here."""
-    monkeypatch.setattr(writer, "_NAME_TRIALS", 50)
+    """Names that are a little longer are found sooner."""
+    monkeypatch.setattr(writer, "NAME_TRIALS", 200)
 
 
 def file_of(stream: Tensor, numel: int, dtype: torch.dtype) -> bytes:

@@ -26,7 +26,7 @@ CPP_LAYERS = {
 # Modules of the package from the lowest to the highest: each may import those before it. What comes before `ops` knows no coder.
 PYTHON_ORDER = [
     *("_version", "errors", "atomic", "entries", "index", "tree", "container"),
-    *("ops", "fake", "gatherv", "streams", "planes", "weights", "sharing", "grid", "records", "batches", "gptq", "prediction", "predicted", "pipeline", "reader", "model", "write_decoder", "distributed", "allocation", "budget", "size_contest", "model_files", "hypotheses", "analyze", "explanation", "cli", "__main__"),
+    *("ops", "fake", "gatherv", "streams", "planes", "weights", "sharing", "grid", "records", "batches", "gptq", "prediction", "predicted", "pipeline", "reader", "model", "decoder_writer", "distributed", "allocation", "budget", "size_contest", "model_files", "hypotheses", "analyze", "explanation", "cli", "__main__"),
 ]
 
 

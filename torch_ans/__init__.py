@@ -52,7 +52,7 @@ from .grid import quantize, quantize_weight  # noqa: E402, F401
 from .reader import AnsFile  # noqa: E402, F401
 from .weights import QuantizedWeight  # noqa: E402, F401
 from .streams import decode_stream, encode_stream  # noqa: E402, F401
-from .write_decoder import write_decoder  # noqa: E402, F401
+from .decoder_writer import write_decoder  # noqa: E402, F401
 
 if (_wanted := os.environ.get("TORCH_ANS_BACKEND")) and cpu_backend() != _wanted:
     raise ImportError(f"TORCH_ANS_BACKEND is {_wanted!r}: this machine has no such backend (avx512, avx2 and scalar exist)")

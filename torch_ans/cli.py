@@ -24,10 +24,10 @@ from ._version import __version__
 from .analyze import Analysis, TensorReport, analyze, bits_per, inspect, roles
 from .atomic import atomic_write, check_target
 from .budget import Group, fit
+from .decoder_writer import write_decoder
 from .errors import AnsError, CorruptError, InvalidArgumentError, LimitExceededError, is_torch_out_of_memory
 from .model_files import SUFFIXES, ModelFile, file_kind, read_model, write_model
 from .pipeline import Progress
-from .write_decoder import write_decoder
 
 #: Key of the user's metadata under which the strings of a .safetensors file are kept.
 _SAFETENSORS = "safetensors"

@@ -10,11 +10,9 @@ import zlib
 import torch
 
 ESCAPE = 99999  # what a slot says in place of a symbol, if a raw value follows
-DTYPES = [
-    *(torch.bool, torch.uint8, torch.int8, torch.uint16, torch.int16, torch.uint32, torch.int32, torch.uint64, torch.int64, torch.float16, torch.bfloat16, torch.float32),
-    *(torch.float64, torch.complex32, torch.complex64, torch.complex128, torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz),
-    *(torch.float8_e8m0fnu, torch.float4_e2m1fn_x2, torch.bits8, torch.bits16, torch.bits1x8, torch.bits2x4, torch.bits4x2),
-]
+_NAMES = """bool uint8 int8 uint16 int16 uint32 int32 uint64 int64 float16 bfloat16 float32 float64 complex32 complex64 complex128 float8_e4m3fn float8_e4m3fnuz
+float8_e5m2 float8_e5m2fnuz float8_e8m0fnu float4_e2m1fn_x2 bits8 bits16 bits1x8 bits2x4 bits4x2"""
+DTYPES = [getattr(torch, name, None) for name in _NAMES.split()]  # the writer lists those of the file only
 
 
 def has(feature, condition):
@@ -60,7 +58,7 @@ def load(content):
 
     def varint():
         byte = bits(8)
-        return byte - 128 + varint() * 128 if byte > 127 else byte
+        return byte % 128 + (byte > 127 and varint() * 128)
 
     def varints(count):
         return [varint() for _ in range(count)]
@@ -124,27 +122,31 @@ def load(content):
 
     # ---- Tails ----
 
-    def make_coder(states):
-        """A function that gives the next symbol."""
+    def start_tail(states):
+        """State, and the words that follow, the next one last."""
         text = "".join([bin(state)[3:] for state in states]).lstrip("0")
         head = (len(text) - 1) % 16 + 17  # more than there is, if there are no words
-        words = [int(text[i - 16 : i], 2) for i in range(len(text), head, -16)]
-        state = int(text[:head], 2)
+        return [int(text[:head], 2), [int(text[i - 16 : i], 2) for i in range(len(text), head, -16)]]
+
+    def decode_tail(count, tail, slots, raw_bits, raw_min):
+        """The next symbols of a tail."""
+        state, words = tail
 
         def refill(value):
             return value << 16 | words.pop() if value < 65536 and words else value
 
-        def draw(slots, raw_bits, raw_min):
-            nonlocal state
-            entry = int(slots[state % 4096])
+        result = []
+        for _ in range(count):
+            entry = int(slots[state % 4096]) if used("MATRIX") else slots[state % 4096]
             state = refill((entry >> 12) % 4096 * (state >> 12) + entry % 4096)
             entry >>= 24
             if used("ESCAPES") and entry == ESCAPE:
                 entry = raw_min + state % (1 << raw_bits)
                 state = refill(state >> raw_bits)
-            return entry
-
-        return draw
+            result.append(entry)
+        if used("MATRIX"):
+            tail[0] = state
+        return result
 
     def read_directory(sizes, end):
         """(begin, end, symbols, tail) of every chunk."""
@@ -163,8 +165,7 @@ def load(content):
                 tail = bits(11)
             chunks.append((place, place + 2 * words, size, tail))
             place += 2 * words
-        align()
-        place = at // 8
+        place = at + 7 >> 3
         return [[place + a, min(place + b, end), *chunk] for a, b, *chunk in chunks]
 
     # ---- Matrix streams ----
@@ -181,8 +182,7 @@ def load(content):
             length = exp_golomb(8)
             align()
             table = read_table(1)
-            draw = make_coder([65536 + bits(8) + bits(8) * 256 for _ in range(length)])
-            return [draw(*table) for _ in range(count)]
+            return decode_tail(count, start_tail([65536 + bits(8) + bits(8) * 256 for _ in range(length)]), *table)
         order = 4
         if has("ARRAY_LISTED", mode > 0):
             order = bits(4)
@@ -232,7 +232,8 @@ def load(content):
             masses[shape] = [(value << 20) // sums[-1] for value in sums + sums[-1:]]
         total = masses[shape]
         below = []
-        scale = max(-64, min(127, scale))
+        if has("CLAMPED", not -64 <= scale <= 127):
+            scale = max(-64, min(127, scale))
         for edge in range(8 - 8 * buckets - 2 * phase, 8 * buckets - 8 - 2 * phase, 16):
             place = abs(edge) * octave(-scale % 16) >> 4 - -scale // 16
             i = min(place >> 8, 2048)
@@ -246,13 +247,16 @@ def load(content):
         while freq[-1] < 1:
             freq.pop()
         escape = 4096 - sum(freq)
-        if escape < 1:
+        if has("FULL_TABLES", escape < 1):
             freq[freq.index(max(freq))] -= 1
             escape = 1
         tables.append(torch.tensor(make_slots(freq, escape, first, buckets)))
 
-    def read_matrix(number, end, numel, dtype, *refers):
+    def read_matrix(end, numel, dtype, *more):
+        """Returns the symbols, which come when the chunks are decoded."""
         nonlocal at
+        if used("MODELS"):
+            number, *refers = more
         columns = exp_golomb(8) + 1
         lines = numel // columns
         trellis = bits(2)
@@ -268,7 +272,8 @@ def load(content):
         one("TRELLISES", min(1, trellis))
         shape = 7
         if has("TRELLIS", trellis):
-            odd, parity = [(2, 1), (5, 2), (18, 4)][trellis - 1]
+            odd = [2, 5, 18][trellis - 1]
+            parity = [1, 2, 4][trellis - 1]
             one("ODD", odd)
             one("PARITY", parity)
         else:
@@ -366,12 +371,15 @@ def load(content):
             bits(2)
             align()
             parameters += [len(scales)]
-            scales.extend([value if used("AVERAGES") else place + (2 if used("TRELLIS") else 1) * max(0, min(classes, 2 * value - origin >> one("CLASS_SHIFT", class_shift))) for value in read_array(columns)])
+            scales.extend([
+                value if used("AVERAGES") else place + (2 if used("TRELLIS") else 1) * max(0, min(classes, 2 * value - origin >> one("CLASS_SHIFT", class_shift)))
+                for value in read_array(columns)
+            ])  # fmt: skip
             order = torch.arange(lines).split(chunk_lines)
-        result = results[number] = torch.empty(lines, columns, dtype=dtype)
+        whole = result = torch.empty(lines, columns, dtype=dtype)
         if has("TRANSPOSED", transposed):
-            results[number] = torch.empty(columns, lines, dtype=dtype)
-            result = results[number].T
+            whole = torch.empty(columns, lines, dtype=dtype)
+            result = whole.T
 
         def base_of(chosen, mean):
             """Of these lines, by columns: what others say of them, the prediction without a predictor, and the average that they begin with."""
@@ -405,6 +413,7 @@ def load(content):
                 chunks.append([(len(chosen) + 31) // 32 * columns, chunk + setting, result, chosen, waves[number], base_of, mean])
             else:
                 chunks.append([(len(chosen) + 31) // 32 * columns, chunk, result, chosen])
+        return whole
 
     # ---- Chunks ----
 
@@ -435,13 +444,13 @@ def load(content):
             if used("PREDICTOR"):
                 live += [torch.zeros(count, matrix_of_coefficients.shape[1], 32, dtype=float)]
         live += [*parameters.T[..., None]]
-        coders = {}
-        decoded = []
+        tails = {}
+        decoded = [state[:0].short()]
         for row in range(chunks[0][0]):
             while chunks[count - 1][0] <= row:
                 count -= 1
-            state, position, escaped, *others = [tensor[:count] for tensor in live]
             if used("MATRIX"):
+                state, position, escaped, *others = [tensor[:count] for tensor in live]
                 if not used("MODELS"):
                     if used("TRELLIS"):
                         machine, *others = others
@@ -470,10 +479,11 @@ def load(content):
                 width = (lines - 32 * band).clamp(max=32)
                 index = 32 * band * columns + column * width + lane
                 inside = lane < width
-                table = others[0]
-                limits = raw_min
+                if used("MODELS"):
+                    table = others[0]
+                    limits = raw_min
                 if not used("MODELS") or wave:
-                    table = scales[table + column]
+                    table = scales[others[0] + column]
                     if used("MODELS"):
                         z, prediction, start = bases[base_row[:, 0] + row].long().unbind(1)
                         if used("PREDICTOR"):
@@ -505,14 +515,19 @@ def load(content):
                     elif used("TRELLIS"):
                         table = table + bit
                         limits = raw_min + bit
-                limits = limits + 0 * lane
-                table = table + 0 * lane
+                    else:
+                        limits = raw_min + 0 * lane
+                if used("MODELS"):
+                    limits = limits + 0 * lane
+                    table = table + 0 * lane
+                elif not used("TRELLIS") and not used("AVERAGES"):
+                    table = table + 0 * lane
             else:
-                begin, end, size, tail, raw_bits, raw_min, table = others
+                state, position, escaped, begin, end, size, tail, raw_bits, raw_min, table = [tensor[:count] for tensor in live]
                 index = 32 * row + lane
-                inside = index < size
-                limits = raw_min
-            main = inside & (index < size - tail)
+            main = index < size - tail
+            if used("MATRIX"):
+                main &= inside
             entry = tables[table, state % 4096]
             fresh = (entry >> 12) % 4096 * (state >> 12) + entry % 4096
             hungry = main & (fresh < 65536)
@@ -525,12 +540,13 @@ def load(content):
                 place = escaped + raw.cumsum(1) * raw_bits
                 escaped[:] = place[:, 31:]
                 word = end - place // 16 * 2
-                symbol = torch.where(raw, limits + ((words[word] << 16 | words[word - 2]) >> 16 - place % 16) % (1 << raw_bits), symbol)
-            for i, j in (inside ^ main).nonzero().tolist():
-                begin, end, size, tail, raw_bits, raw_min, number, *_ = chunks[i][1]
-                if i not in coders:
-                    coders[i] = make_coder((state[i] if tail < size else words[begin:end:2] + 65536).tolist())
-                symbol[i, j] = coders[i](tables[table[i, j]], raw_bits, int(limits[i, j])) if used("MATRIX") else coders[i](tables[number], raw_bits, raw_min)
+                symbol = torch.where(raw, (limits if used("MATRIX") else raw_min) + ((words[word] << 16 | words[word - 2]) >> 16 - place % 16) % (1 << raw_bits), symbol)
+            if used("MATRIX"):
+                for i, j in (inside ^ main).nonzero().tolist():
+                    begin, end, size, tail, raw_bits, *_ = chunks[i][1]
+                    if i not in tails:
+                        tails[i] = start_tail((state[i] if tail < size else words[begin:end:2] + 65536).tolist())
+                    symbol[i, j] = decode_tail(1, tails[i], tables[table[i, j]], raw_bits, int(limits[i, j]))[0]
             if used("MATRIX") and (not used("MODELS") or wave):
                 if used("MODELS"):
                     symbol += base
@@ -551,45 +567,47 @@ def load(content):
                     seen = ((value - prediction if used("MODELS") else value).abs() * power >> 3).clamp(max=2**17)[:, None]
                     average[:] = (average + (seen - average + (1 << pairs[..., :1] >> 1) >> pairs[..., :1])).clamp(64)
             decoded.append(symbol.short())
-        offsets = torch.tensor([0, *map(len, decoded)]).cumsum(0)
+        offsets = torch.tensor([*map(len, decoded)]).cumsum(0)
         decoded = torch.cat(decoded)
         for i, (rows, values, result, *chosen) in enumerate(chunks):
             rows = decoded[offsets[:rows] + i]
             if used("MATRIX"):
                 result[chosen[0]] = rows.view(-1, values[7], 32).transpose(1, 2).reshape(-1, values[7])[: values[6]].to(result.dtype)
             else:
-                result[:] = rows.view(-1)[: values[2]]
+                begin, end, size, tail, raw_bits, raw_min, table = values
+                result[: size - tail] = rows.view(-1)[: size - tail]
+                result[size - tail :] = torch.tensor(decode_tail(tail, start_tail((live[0][i] if tail < size else words[begin:end:2] + 65536).tolist()), tables[table].tolist(), raw_bits, raw_min))
 
     # ---- Streams and the file ----
 
-    def prepare(number, begin, end, numel, dtype, *refers):
+    def prepare(begin, end, numel, dtype, *refers):
         """Reads all of a stream but its chunks, which go to `chunks`."""
         nonlocal at
-        if used("MODELS") and number in results:
+        if used("MODELS") and begin in results:
             return
         model = data[begin]
         assert model < 2 or numel < len(data) << 15
         if has("MATRIX", model == 4):
             if used("MODELS"):
                 for entry in refers:
-                    prepare(first_streams[entry], *streams[first_streams[entry]])
+                    prepare(*streams[first_streams[entry]])
                 at = 8 * begin + 8
-                read_matrix(number, end, numel, dtype, *[first_streams[entry] for entry in refers])
+                result = read_matrix(end, numel, dtype, begin, *[streams[first_streams[entry]][0] for entry in refers])
             else:
                 at = 8 * begin + 8
-                read_matrix(number, end, numel, dtype)
+                result = read_matrix(end, numel, dtype)
         elif has("PLAIN", model < 2):
-            results[number] = file[begin + 1 : end].clone().view(dtype).expand(numel)
+            result = file[begin + 1 : end].clone().view(dtype).expand(numel)
         else:
             at = 8 * begin + 8
             size = numel
             if has("SEVERAL", model == 3):
                 size = varint()
             slots, *raw = read_table(dtype.is_signed)
-            result = results[number] = torch.empty(numel, dtype=dtype)
+            result = torch.empty(numel, dtype=dtype)
             place = 0
             if used("MODELS"):
-                waves[number] = 0
+                waves[begin] = 0
             for chunk in read_directory([min(size, numel - i) for i in range(0, numel, size)], end):
                 size = chunk[2]
                 chunk += raw
@@ -613,10 +631,11 @@ def load(content):
                             scales.append(len(tables))
                         chunks.append([(size + 31) // 32, chunk, result[place : place + size, None], slice(size)])
                 else:
-                    chunks.append([(size + 31) // 32, chunk + [len(tables)], result[place : place + size]])
+                    chunks.append([(size - chunk[3] + 31) // 32, chunk + [len(tables)], result[place : place + size]])
                 place += size
             one("TRELLISES", 0)
             tables.append(torch.tensor(slots))
+        results[begin] = result
 
     streams = []
     results = {}
@@ -656,42 +675,46 @@ def load(content):
         refers = [[i - unfold(varint()) for _ in range(size)] for i, size in enumerate(varints(count))]
     else:
         varints(sum(varints(count)))
-    for _ in range(2):
-        size = varint()
-        if has("TEXTS", size):  # structure, metadata
+    if used("TEXTS"):  # structure, metadata
+        for _ in range(2):
+            size = varint()
+            has("TEXTS", size)
             at += 8 * size
+    else:
+        varints(2)
     entries = []
-    for i, kind in enumerate(kinds):
-        if used("MODELS"):
-            first_streams.append(len(streams))
-        dtype = DTYPES[dtypes[i]]
-        numel = torch.Size(shapes[i]).numel()
-        specs = [(numel, dtype)]
-        if has("PLANES", kind == 0):
-            specs = [(numel, torch.uint8)] * dtype.itemsize
-            if has("COMPLEX", dtype.is_complex):
-                specs = [(numel * 2, torch.uint8)] * (dtype.itemsize // 2)
+    for kind, dtype, name, shape in zip(kinds, dtypes, names, shapes):
+        dtype = DTYPES[dtype]
+        numel = torch.Size(shape).numel()
+        specs = [(numel, torch.uint8)] * dtype.itemsize
+        if has("COMPLEX", dtype.is_complex):
+            specs = [(numel * 2, torch.uint8)] * (dtype.itemsize // 2)
+        if has("SYMBOLS", kind == 1):
+            specs = [(numel, dtype)]
         if has("QUANTIZED", kind == 2):
             size = row_sizes.pop(0)
-            specs = [(numel, torch.int8)]
+            integers = torch.int8
             if has("INT16", row_bits.pop(0) > 8):
-                specs = [(numel, torch.int16)]
+                integers = torch.int16
+            scales_of_columns = []
             if has("COLUMN_SCALES", column_scaled.pop(0)):
-                specs += [(size, torch.int8)]
-            specs += [(numel // size, torch.uint8)] * 2
+                scales_of_columns = [(size, torch.int8)]
+            specs = [(numel, integers), *scales_of_columns, *[(numel // size, torch.uint8)] * 2] if used("COLUMN_SCALES") else [(numel, integers), *[(numel // size, torch.uint8)] * 2]
         if has("ALIAS", kind == 3):
             specs = []
-        for numel, symbol_type in specs:
-            end = place + 1 + numel * symbol_type.itemsize - unfold(varint())
-            streams.append([place, end, numel, symbol_type])
+        entries.append((kind, dtype, name, shape, len(specs)))
+        if used("MODELS"):
+            first_streams.append(len(streams))
+        for numel, dtype in specs:
+            end = place + 1 + numel * dtype.itemsize - unfold(varint())
+            streams.append([place, end, numel, dtype])
             if used("MODELS"):
-                streams[-1] += refers[i]
+                streams[-1] += refers[len(first_streams) - 1]
             place = end
-        entries.append((kind, dtype, len(specs)))
     file = torch.asarray(bytearray(data), dtype=torch.uint8)
     words = file[:-1] + 256 * file[1:].long()
-    for number, stream in enumerate(streams):
-        prepare(number, *stream)
+    for stream in streams:
+        prepare(*stream)
     if used("MATRIX"):
         if used("MODELS"):
             contexts = torch.tensor(contexts)
@@ -709,10 +732,9 @@ def load(content):
         else:
             decode_chunks(chunks)
     state = {}
-    number = 0
-    for i, (kind, dtype, count) in enumerate(entries):
-        parts = [results[number + j].view(-1) for j in range(count)]
-        number += count
+    results = [results[begin].view(-1) for begin, *_ in streams]
+    for kind, dtype, name, shape, count in entries:
+        parts = [results.pop(0) for _ in range(count)]
         if has("QUANTIZED", kind == 2):
             scale = torch.stack(parts[:-3:-1], 1).view(torch.float16)
             exponent = unfold(exponents.pop(0))
@@ -725,18 +747,19 @@ def load(content):
         elif has("SYMBOLS", kind == 1):
             value = parts[0]
         elif has("ALIAS", kind == 3):
-            value = torch.empty(shapes[i])
+            value = torch.empty(shape)
         else:
             size = transforms.pop(0)
             if has("ROTATE", size == 1):
                 parts = [part >> 1 | parts[j - 1] << 7 for j, part in enumerate(parts)]
-            value = torch.stack(parts[::-1], 1).view(-1)
+            value = torch.stack(parts[::-1], 1).view(-1).view(dtype)
             if has("DELTA", size == 2):
-                signed_type = one("DELTA_TYPE", count)
-                signed_type = torch.int16 if signed_type < 4 else torch.int32 if signed_type < 8 else torch.int64
-                value = value.view(signed_type).cumsum(0).to(signed_type)
-            value = value.view(dtype)
-        state[names[i]] = value.view(shapes[i])
+                if has("DELTA_UNSIGNED", not dtype.is_signed):
+                    dtype = torch.int16 if count < 4 else torch.int32 if count < 8 else torch.int64
+                    value = value.view(dtype).cumsum(0).to(dtype).view(value.dtype)
+                else:
+                    value = value.cumsum(0).to(dtype)
+        state[name] = value.view(shape)
     if used("ALIAS"):
         for i, name in enumerate(names):
             if kinds[i] == 3:

@@ -28,7 +28,8 @@ PUBLIC = ("load",)
 _MARKS = ("has", "used", "one")
 #: Functions that are not called for what they do but for what they return; `pop` empties lists that nothing else reads.
 _PURE = ("enumerate", "iinfo", "len", "max", "min", "pop", "range", "unfold")
-_NAME_TRIALS = 8000
+#: How often an exchange of names is tried: seconds, and 5 % of the bytes.
+NAME_TRIALS = 30000
 _UNLIMITED = 1 << 62
 
 
@@ -264,6 +265,9 @@ class _Dropper(ast.NodeTransformer):
     def visit_For(self, node: ast.For) -> Any:
         self.generic_visit(node)
         node.body = _merged(node.body)
+        if len(node.body) == 1 and (count := _skipped(node.body[0])) and isinstance(node.iter, ast.Call) and isinstance(node.iter.args[0], ast.Constant):  # of range(2)
+            node.body[0].value.args[0] = ast.Constant(count * node.iter.args[0].value)
+            return node.body[0]
         return node if node.body else _effect(node.iter)
 
     def visit_If(self, node: ast.If) -> Any:
@@ -428,7 +432,7 @@ def _short_names(pieces: Sequence[str], variables: Sequence[_Variable]) -> list[
         preferred.setdefault(variables[number].name, names[number])
     rng = random.Random(0)
     best = len(zlib.compress(_render(pieces, names).encode(), 9))
-    for _ in range(_NAME_TRIALS):
+    for _ in range(NAME_TRIALS):
         number = rng.randrange(len(names))
         old, new = names[number], rng.choice(names)
         others = [other for other in clashes[number] if names[other] == new]
