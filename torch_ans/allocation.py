@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 #: What a curve is of: a way to quantize a tensor that has a step.
@@ -61,7 +62,8 @@ class Curve(Generic[Way]):
         return Point(step, a.bits + t * (b.bits - a.bits), 2 ** (_log2(a.error) + t * (_log2(b.error) - _log2(a.error))))
 
 
-class Choice(NamedTuple, Generic[Way]):
+@dataclass(frozen=True)
+class Choice(Generic[Way]):
     """A way for a tensor, and where on its curve."""
 
     way: Way
