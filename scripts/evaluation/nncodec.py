@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import tempfile
 import time
 from collections.abc import Mapping
 
@@ -17,8 +18,9 @@ _COARSE, _FINE = -8, -48
 def encoded(model: Mapping[str, Tensor], qp: int) -> bytes:
     from nncodec.nn import encode
 
-    with contextlib.redirect_stdout(io.StringIO()):
-        return encode({name: w.float().numpy() for name, w in model.items()}, args={"qp": qp, "use_dq": True, "verbose": False})
+    # It leaves a copy of the stream in `results`, by default where one stands.
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        return encode({name: w.float().numpy() for name, w in model.items()}, args={"qp": qp, "use_dq": True, "verbose": False, "results": folder})
 
 
 def decoded(stream: bytes) -> dict[str, Tensor]:
