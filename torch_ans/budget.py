@@ -293,7 +293,7 @@ def clipped(weight: Tensor, bits: int, clip_sigmas: float) -> QuantizedWeight:
 def relative_error(weight: Tensor, quantized: QuantizedWeight, hessian: Tensor | None = None) -> float:
     """Squared error in parts of what it is if all is zero: of rows over their variance, on average; with a Hessian [C, C] of the layer's output."""
     rows = weight.detach().reshape(quantized.symbols.shape).double()
-    deviation = gptq.deviations(rows)[:, None]
+    deviation = weights.deviations(rows)[:, None]
     rows = rows / deviation
     off = rows - quantized.dequantize(torch.float32).view(rows.shape).double() / deviation
     h = None if hessian is None else hessian.to(rows.device, torch.float64)
@@ -446,9 +446,8 @@ class _Job:
     def _replaced(self, quantized: Mapping[str, QuantizedWeight]) -> Any:
         """The same nesting with these leaves instead, also where a tensor is there once more under another name."""
         flat = self._flat
-        by_memory = {weights.memory_key(s.tensor): quantized[s.name] for s in self.subjects}
-        leaves = [by_memory.get(weights.memory_key(leaf), leaf) if isinstance(leaf, Tensor) else leaf for leaf in flat.tensors]
-        return tree.unflatten(flat.structure, flat.names, leaves)
+        named = weights.under_all_names(quantized, dict(zip(flat.names, flat.tensors)))
+        return tree.unflatten(flat.structure, flat.names, [named.get(name, leaf) for name, leaf in zip(flat.names, flat.tensors)])
 
     def _choices(self, slope: float) -> list[Choice[tuple[str, int | None]]]:
         return [allocation.choose(subject.curves, slope) for subject in self.subjects]

@@ -234,12 +234,7 @@ def quantize_weight(
     return search.quantized(start if step_sigmas is not None else grid.solve(search, bits_per_weight, start))
 
 
-def deviations(rows: Tensor) -> Tensor:
-    """float64 [R]: root mean squares of rows."""
-    return rows.double().square().mean(1).sqrt().clamp_min(1e-300)
-
-
-class HessianSearch:
+class HessianSearch(grid.Search):
     """The symbols of a weight [R, C] for any step (a `grid.Search`), such that the output of its layer changes least; arguments as of `quantize_weight`."""
 
     def __init__(
@@ -257,54 +252,49 @@ class HessianSearch:
         self.stride = max(1, self.rows.numel() // _SAMPLE)
         hessian = hessian.to(self.rows.device)
         self._factor = inverse_factor(hessian, damping)
+        self._deviations = weights.deviations(self.rows)
         self._nothing = self._error_of_nothing(hessian.double())
-        self._undecided = scale_columns is None
-        self._scale(scale_columns is not False)
+        self._choices = [_Columns(self.rows, self._factor, scaled) for scaled in ([True, False] if scale_columns is None else [scale_columns])]
+
+    @property
+    def column_scale(self) -> Tensor | None:
+        return self._choices[0].scale
 
     def _error_of_nothing(self, hessian: Tensor) -> float:
         """What a weight's error is, in squared deviations of rows, if all rows are zero."""
-        rows = self.rows[:: self.stride]
-        rows = rows / deviations(rows)[:, None]
+        rows = self.rows[:: self.stride] / self._deviations[:: self.stride, None]
         return max(float(((rows @ hessian) * rows).sum()) / rows.numel(), 1e-300)
-
-    def _scale(self, columns: bool) -> None:
-        self.column_scale = column_scales(self._factor) if columns else None
-        self._column_step = None if self.column_scale is None else weights.column_factor(self.column_scale)
-        self._scaled = self.rows if self._column_step is None else self.rows / self._column_step
-        self._feedback = feedback_of(self._factor, self.column_scale)
-        self._last: tuple[float, int, grid.Found] | None = None
-        self._costs: list[tuple[float, Tensor]] = []
 
     def decide_columns(self, sigmas: float) -> None:
         """Whether columns have scales, if that is not decided: they have if errors are smaller then at equal bits, at steps like these. Half the logarithm of the error, plus bits, is
         the same for finer and coarser steps."""
-        if not self._undecided:
-            return
-        self._undecided = False
 
-        def quality() -> float:
-            found = self.run(sigmas, self.stride)
+        def quality(columns: _Columns) -> float:
+            found = self._run(columns, sigmas, self.stride)
             return 0.5 * math.log2(max(found.error, 1e-300)) + found.bits
 
-        scaled = quality()
-        self._scale(False)
-        if scaled <= quality():
-            self._scale(True)
+        if len(self._choices) > 1:
+            scaled, plain = self._choices
+            # What has been found with scales is found again: tables that are kept would change what `fit` finds at other steps.
+            self._choices = [_Columns(self.rows, self._factor, True) if quality(scaled) <= quality(plain) else plain]
 
     def run(self, sigmas: float, stride: int = 1) -> grid.Found:
-        if self._last is not None and self._last[:2] == (sigmas, stride):
-            return self._last[2]
-        steps = grid.row_steps(self._scaled[::stride], sigmas)
+        return self._run(self._choices[0], sigmas, stride)
+
+    def _run(self, columns: _Columns, sigmas: float, stride: int) -> grid.Found:
+        if columns.last is not None and columns.last[:2] == (sigmas, stride):
+            return columns.last[2]
+        steps = grid.row_steps(columns.scaled[::stride], sigmas)
         rows = self.rows[::stride].masked_fill(steps.step[:, None] == 0, 0)
-        number, classes = column_classes(rows, steps.step, self._column_step)
-        known = self._known_costs(sigmas, classes) if self.rounds > 0 else None
+        number, classes = column_classes(rows, steps.step, columns.step)
+        known = columns.known_costs(sigmas, classes) if self.rounds > 0 else None
         q = ops.quantize_feedback(
             rows,
             steps.step,
             self.states,
-            self._feedback.feedback,
-            self._feedback.weight,
-            column_step=self._column_step,
+            columns.feedback.feedback,
+            columns.feedback.weight,
+            column_step=columns.step,
             column_class=number,
             classes=classes,
             rounds=self.rounds if known is None else 1,
@@ -312,22 +302,30 @@ class HessianSearch:
             survivors=self.survivors,
         )
         if known is None:
-            self._costs.append((sigmas, q.costs))
+            columns.costs.append((sigmas, q.costs))
         # Errors are in steps of their rows, which are alike in what they are of a row's deviation.
-        step = float((steps.step.double() / deviations(self.rows[::stride])).square().mean())
-        error = step * self._feedback.factor * q.error / rows.numel() / self._nothing
-        self._last = (sigmas, stride, grid.Found(steps, q.symbols, q.bits / rows.numel(), error))
-        return self._last[2]
+        step = float((steps.step.double() / self._deviations[::stride]).square().mean())
+        error = step * columns.feedback.factor * q.error / rows.numel() / self._nothing
+        columns.last = (sigmas, stride, grid.Found(steps, q.symbols, q.bits / rows.numel(), error))
+        return columns.last[2]
 
-    def _known_costs(self, sigmas: float, classes: int) -> Tensor | None:
+
+class _Columns:
+    """A weight with or without scales of columns, and what has been found of it."""
+
+    def __init__(self, rows: Tensor, factor: Tensor, scaled: bool) -> None:
+        self.scale = column_scales(factor) if scaled else None
+        self.step = None if self.scale is None else weights.column_factor(self.scale)
+        self.scaled = rows if self.step is None else rows / self.step
+        self.feedback = feedback_of(factor, self.scale)
+        self.last: tuple[float, int, grid.Found] | None = None
+        self.costs: list[tuple[float, Tensor]] = []
+
+    def known_costs(self, sigmas: float, classes: int) -> Tensor | None:
         """Tables change little from one step to the next: those of the nearest step that was searched without any. Later ones are not taken, or a step would give other symbols each time."""
-        near = [(abs(math.log2(sigmas / step)), costs) for step, costs in self._costs if len(costs) == classes]
+        near = [(abs(math.log2(sigmas / step)), costs) for step, costs in self.costs if len(costs) == classes]
         distance, costs = min(near, key=lambda one: one[0], default=(math.inf, None))
         return costs if distance <= _NEAR else None
-
-    def quantized(self, sigmas: float) -> QuantizedWeight:
-        found = self.run(sigmas)
-        return QuantizedWeight(weights.narrowed(found.symbols), found.steps.scale, int(found.steps.exponent), self.column_scale, self.states, self.shape, self.dtype)
 
 
 # ---- models ----
@@ -375,10 +373,4 @@ def quantize_model(
         return found
 
     costs = [state[name].numel() * state[name].shape[-1] for name in names]
-    return _with_other_names(dict(zip(names, share(names, costs, [state[name].device for name in names], work, group))), state)
-
-
-def _with_other_names(quantized: dict[str, QuantizedWeight], state: Mapping[str, Tensor]) -> dict[str, QuantizedWeight]:
-    """Weights that others share (a tied embedding) under all their names: a file has them once."""
-    by_memory = {weights.memory_key(state[name]): q for name, q in quantized.items()}
-    return quantized | {name: by_memory[key] for name, tensor in state.items() if isinstance(tensor, Tensor) and (key := weights.memory_key(tensor)) in by_memory and name not in quantized}
+    return weights.under_all_names(dict(zip(names, share(names, costs, [state[name].device for name in names], work, group))), state)

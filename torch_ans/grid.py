@@ -6,8 +6,9 @@ A `Search` gives the symbols of a weight for any step; `quantize_weight` and `gp
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,20 +48,28 @@ class Found(NamedTuple):
     error: float
 
 
-class Search(Protocol):
-    """The symbols of one weight for any step."""
+class Search(ABC):
+    """The symbols of one weight for any step. stride: of rows that are enough to find a step."""
 
     states: int
     stride: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    column_scale: Tensor | None
 
+    @abstractmethod
     def run(self, sigmas: float, stride: int = 1) -> Found:
         """For steps of so many standard deviations of each row; of every `stride`-th row."""
 
-    def quantized(self, sigmas: float) -> QuantizedWeight: ...
+    def quantized(self, sigmas: float) -> QuantizedWeight:
+        found = self.run(sigmas)
+        return QuantizedWeight(narrowed(found.symbols), found.steps.scale, int(found.steps.exponent), self.column_scale, self.states, self.shape, self.dtype)
 
 
-class GridSearch:
-    """Each row for itself. stride: of rows that are enough to find a step."""
+class GridSearch(Search):
+    """Each row for itself."""
+
+    column_scale = None
 
     def __init__(self, weight: Tensor, quantizer: str) -> None:
         self.states, self.shape, self.dtype = QUANTIZERS[quantizer], tuple(weight.shape), weight.dtype
@@ -78,10 +87,6 @@ class GridSearch:
             return Found(steps, symbols, entropy_bits(symbols) / count, float(squares) / count * sigmas**2)
         q = ops.quantize_trellis(rows.masked_fill(steps.step[:, None] == 0, 0), steps.step, self.states)  # rows too small for any scale
         return Found(steps, q.symbols, q.bits / count, q.error * sigmas**2)
-
-    def quantized(self, sigmas: float) -> QuantizedWeight:
-        found = self.run(sigmas)
-        return QuantizedWeight(narrowed(found.symbols), found.steps.scale, int(found.steps.exponent), None, self.states, self.shape, self.dtype)
 
 
 def quantize_weight(weight: Tensor, quantizer: str = "trellis8", *, bits_per_weight: float | None = None, step_sigmas: float | None = None) -> QuantizedWeight:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -215,3 +216,14 @@ def entropy_bits(symbols: Tensor) -> float:
     counts = ops.histogram(symbols).view(-1).cpu().double()
     counts = counts[counts > 0]
     return float((counts * (counts.sum() / counts).log2()).sum())
+
+
+def deviations(rows: Tensor) -> Tensor:
+    """float64 [R]: root mean squares of rows."""
+    return rows.double().square().mean(1).sqrt().clamp_min(1e-300)
+
+
+def under_all_names(quantized: Mapping[str, QuantizedWeight], state: Mapping[str, Any]) -> dict[str, QuantizedWeight]:
+    """Weights that others share (a tied embedding) under all their names: a file has them once."""
+    by_memory = {memory_key(state[name]): q for name, q in quantized.items()}
+    return dict(quantized) | {name: by_memory[key] for name, tensor in state.items() if isinstance(tensor, Tensor) and (key := memory_key(tensor)) in by_memory and name not in quantized}
