@@ -32,6 +32,13 @@ from evaluation.text import source_bytes
 from torch_ans import gptq
 
 
+LEAST_WEIGHTS = 8192
+
+
+def is_quantized(tensor: Tensor) -> bool:
+    return tensor.dim() == 2 and tensor.numel() >= LEAST_WEIGHTS
+
+
 class Settings:
     def __init__(self) -> None:
         def integer(name: str, default: int) -> int:
@@ -161,7 +168,7 @@ def bits_per_byte(model: nn.Module, held: Tensor, s: Settings, bytes_per_token: 
 def write_ans(path: Path, state: Mapping[str, Tensor], hessians: Mapping[str, Tensor], s: Settings, told: dict[str, float]) -> dict[str, Tensor]:
     """Writes the artifact; returns what it must decode to."""
     begin = time.perf_counter()
-    fitted = torch_ans.fit(dict(state), s.budget, hessians=hessians, level=s.level, survivors=s.survivors, min_quantized_numel=8192, progress=say)
+    fitted = torch_ans.fit(dict(state), s.budget, hessians=hessians, level=s.level, survivors=s.survivors, min_quantized_numel=LEAST_WEIGHTS, progress=say)
     told["quantize_seconds"] = time.perf_counter() - begin
     begin = time.perf_counter()
     size = torch_ans.save_distributed(dict(state) | dict(fitted.quantized), path, level=s.level)
@@ -177,7 +184,7 @@ def write_brotli(path: Path, state: Mapping[str, Tensor], hessians: Mapping[str,
 
     begin = time.perf_counter()
     quantized = gptq.quantize_model(state, hessians, "uniform", step_sigmas=s.clip_sigmas / 31, scale_columns=False, rounds=0)
-    embeddings = {name: torch_ans.quantize_weight(w, "uniform", step_sigmas=s.clip_sigmas / 31) for name, w in state.items() if w.dim() == 2 and w.numel() >= 8192 and name not in quantized}
+    embeddings = {name: torch_ans.quantize_weight(w, "uniform", step_sigmas=s.clip_sigmas / 31) for name, w in state.items() if is_quantized(w) and name not in quantized}
     quantized |= embeddings
     told["quantize_seconds"] = time.perf_counter() - begin
     begin = time.perf_counter()
@@ -230,8 +237,8 @@ def main() -> int:
         average = train(model, tokens[:cut], s, device)
         torch_ans.save_distributed(average, kept)
     # What is not quantized is kept in 16 bits, as its community does.
-    state = {name: tensor if tensor.dim() == 2 and tensor.numel() >= 8192 else tensor.half().float() for name, tensor in average.items()}
-    passed_through = {name for name, tensor in state.items() if not (tensor.dim() == 2 and tensor.numel() >= 8192)}
+    state = {name: tensor if is_quantized(tensor) else tensor.half().float() for name, tensor in average.items()}
+    passed_through = {name for name, tensor in state.items() if not is_quantized(tensor)}
     model.load_state_dict(state)
     model.eval()
     told: dict[str, float] = {"bpb_float": bits_per_byte(model, tokens[cut:], s, bytes_per_token, device)}

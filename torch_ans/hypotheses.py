@@ -124,34 +124,31 @@ def embedding_factors(matrices: Mapping[str, Tensor]) -> Finding:
 
 def neighbours(matrices: Mapping[str, Tensor]) -> Finding:
     """Predict a weight from the one to its left or above."""
-    rows, saved, count = [], 0.0, 0
-    for name, w in matrices.items():
-        w = _sample(w)
+
+    def look(w: Tensor) -> tuple[float, dict[str, Any]]:
         q = _integers(w, _steps(w)).double()
         own, best, where = weights.entropy_bits(q.to(torch.int16)), math.inf, ""
-        correlations = {}
+        slopes = {}
         for side, x, y in (("left", q[:, 1:], q[:, :-1]), ("above", q[1:], q[:-1])):
             if not x.numel():
                 continue
-            slope = float((x * y).sum() / y.square().sum().clamp_min(1e-30))
-            correlations[side] = slope
+            slope = slopes[f"slope_{side}"] = float((x * y).sum() / y.square().sum().clamp_min(1e-30))
             residual = (x - (slope * y).round()).to(torch.int16)
             bits = weights.entropy_bits(residual) / residual.numel() * q.numel()
             if bits < best:
                 best, where = bits, side
-        rows.append({"tensor": name, "bits": own / q.numel(), "bits_of_residuals": best / q.numel(), "from": where, **{f"slope_{side}": slope for side, slope in correlations.items()}})
-        saved += max(0.0, own - best)
-        count += q.numel()
+        return max(0.0, own - best), {"bits": own / q.numel(), "bits_of_residuals": best / q.numel(), "from": where, **slopes}
+
+    rows, saved, count = _over(matrices, look)
     strongest = max(rows, key=lambda row: max(abs(row.get("slope_left", 0)), abs(row.get("slope_above", 0))))
-    text = f"Predicting each weight from the better of its two neighbours {_says(saved / count)}; the strongest dependence is that of {strongest['tensor']} ({max(strongest.get('slope_left', 0), strongest.get('slope_above', 0), key=abs):+.3f})."
-    return Finding("spatial correlation", "Does a weight tell about the next one?", saved / count, count, text, rows)
+    text = f"Predicting each weight from the better of its two neighbours {_says(saved)}; the strongest dependence is that of {strongest['tensor']} ({max(strongest.get('slope_left', 0), strongest.get('slope_above', 0), key=abs):+.3f})."
+    return Finding("spatial correlation", "Does a weight tell about the next one?", saved, count, text, rows)
 
 
 def trellis(matrices: Mapping[str, Tensor]) -> Finding:
     """A trellis of 8 states instead of rounding, at equal error."""
-    rows, saved, count = [], 0.0, 0
-    for name, w in matrices.items():
-        w = _sample(w)
+
+    def look(w: Tensor) -> tuple[float, dict[str, Any]]:
         plain, coded = grid.GridSearch(w, "uniform").run(_STEP), grid.GridSearch(w, "trellis8")
         # Errors go with the square of the step, nearly.
         step = _STEP * 0.57
@@ -162,45 +159,55 @@ def trellis(matrices: Mapping[str, Tensor]) -> Finding:
                 break
             step *= math.sqrt(ratio)
         gain = plain.bits - found.bits
-        rows.append({"tensor": name, "error": plain.error, "bits_uniform": plain.bits, "bits_trellis8": found.bits, "saved": gain})
-        saved += gain * w.numel()
-        count += w.numel()
-    text = f"At the error of a uniform grid of {_STEP} deviations, trellis8 {_says(saved / count)}. Use quantizer=\"trellis8\"."
-    return Finding("trellis", "Do fewer bits do at equal error if a trellis chooses the integers?", saved / count, count, text, rows)
+        return gain * w.numel(), {"error": plain.error, "bits_uniform": plain.bits, "bits_trellis8": found.bits, "saved": gain}
+
+    rows, saved, count = _over(matrices, look)
+    text = f"At the error of a uniform grid of {_STEP} deviations, trellis8 {_says(saved)}. Use quantizer=\"trellis8\"."
+    return Finding("trellis", "Do fewer bits do at equal error if a trellis chooses the integers?", saved, count, text, rows)
 
 
 def unequal_rows(matrices: Mapping[str, Tensor]) -> Finding:
     """One step for all rows of a matrix, with a table for rows of each size, instead of steps in proportion to rows."""
-    rows, saved, count = [], 0.0, 0
-    for name, w in matrices.items():
-        w = _sample(w)
+
+    def look(w: Tensor) -> tuple[float, dict[str, Any]]:
         variance = w.double().square().mean(1).clamp_min(1e-30)
         gain = float(0.5 * (variance.mean().log2() - variance.log2().mean()))
-        rows.append({"tensor": name, "saved": gain})
-        saved += gain * w.numel()
-        count += w.numel()
-    text = f"If the squared error of all rows counts alike, one step for all of a matrix's rows {_says(saved / count)} (half the logarithm of their arithmetic over their geometric mean variance)."
-    return Finding("one step per matrix", "Are rows of so different size that steps should not follow them?", saved / count, count, text, rows)
+        return gain * w.numel(), {"saved": gain}
+
+    rows, saved, count = _over(matrices, look)
+    text = f"If the squared error of all rows counts alike, one step for all of a matrix's rows {_says(saved)} (half the logarithm of their arithmetic over their geometric mean variance)."
+    return Finding("one step per matrix", "Are rows of so different size that steps should not follow them?", saved, count, text, rows)
 
 
 def column_scales(matrices: Mapping[str, Tensor]) -> Finding:
     """Tables for columns of each size, as level "default" has them."""
-    rows, saved, count = [], 0.0, 0
-    for name, w in matrices.items():
-        w = _sample(w)
+
+    def look(w: Tensor) -> tuple[float, dict[str, Any]]:
         q = _integers(w, _steps(w))
         own = weights.entropy_bits(q)
         size = q.double().square().mean(0).sqrt().clamp_min(2.0**-8).log2()
         classes = ((size - size.min()) * 4).round().long()
         kept = sum(weights.entropy_bits(q[:, classes == c].contiguous()) + 64 for c in classes.unique().tolist()) + w.shape[1] * 2
-        rows.append({"tensor": name, "bits": own / q.numel(), "bits_by_classes": kept / q.numel(), "octaves": float(size.max() - size.min())})
-        saved += max(0.0, own - kept)
-        count += q.numel()
-    text = f"A table for columns of each size {_says(saved / count)}. Use level=\"default\" or \"best\"; GPTQ with column scales makes more of it."
-    return Finding("sizes of columns", "Are columns of so different size that they should have tables of their own?", saved / count, count, text, rows)
+        return max(0.0, own - kept), {"bits": own / q.numel(), "bits_by_classes": kept / q.numel(), "octaves": float(size.max() - size.min())}
+
+    rows, saved, count = _over(matrices, look)
+    text = f"A table for columns of each size {_says(saved)}. Use level=\"default\" or \"best\"; GPTQ with column scales makes more of it."
+    return Finding("sizes of columns", "Are columns of so different size that they should have tables of their own?", saved, count, text, rows)
 
 
 # ---- what they share ----
+
+
+def _over(matrices: Mapping[str, Tensor], look: Callable[[Tensor], tuple[float, dict[str, Any]]]) -> tuple[list[dict[str, Any]], float, int]:
+    """`look` at each matrix (its first rows) gives bits that are saved, and figures: a row for each, bits saved per weight, weights."""
+    rows, saved, count = [], 0.0, 0
+    for name, w in matrices.items():
+        w = _sample(w)
+        gain, figures = look(w)
+        rows.append({"tensor": name, **figures})
+        saved += gain
+        count += w.numel()
+    return rows, saved / count, count
 
 
 def _sample(w: Tensor) -> Tensor:
