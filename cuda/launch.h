@@ -206,7 +206,7 @@ cudaError_t quantize_trellis(const TrellisLaunch& launch, int states, cudaStream
 
 // As TrellisLaunch, with feedback (core/trellis/feedback_search.h).
 struct FeedbackLaunch {
-  TrellisLaunch rows;       // `scratch`: core::FeedbackScratch::bytes() for every warp; `error` and `ways` are not used
+  TrellisLaunch rows;       // `scratch`: core::FeedbackScratch::bytes() for every warp; `error` is not used
   int survivors;            // 1 to core::kMaxSurvivors paths for every state
   const float* feedback;    // [columns][stride]
   int64_t stride;

@@ -69,7 +69,7 @@ struct QuantizeTrellis {
   }
 };
 
-template <class Machine, int kMost>
+template <int kStates, int kMost>
 struct QuantizeFeedback {
   static constexpr int kThreads = 32, kBlocks = 8;
   struct Shared {
@@ -78,7 +78,6 @@ struct QuantizeFeedback {
   FeedbackLaunch d;
 
   ANS_INLINE void operator()(Shared& shared) const {
-    constexpr int kStates = Machine::kStates;
     const TrellisLaunch& r = d.rows;
     uint8_t* const scratch = reinterpret_cast<uint8_t*>(r.scratch) + Block::number() * core::FeedbackScratch::bytes(r.columns, kStates, d.survivors);
     const core::FeedbackScratch memory(scratch, r.columns, kStates, d.survivors);
@@ -88,8 +87,8 @@ struct QuantizeFeedback {
     for (int64_t group = Block::number(); group * 32 < r.rows; group += r.warps) {
       const int64_t row = group * 32 + lane;
       find_targets(r, row, memory.targets + lane);
-      warp::search_with_feedback<warp::VectorWarp<Warp>, Machine, kMost>(
-          {memory, d.survivors, r.columns, d.stride, d.feedback, d.weight, r.costs, r.column_class, shared.lane_numbers});
+      warp::search_with_feedback<warp::VectorWarp<Warp>, kStates, kMost>(
+          {memory, d.survivors, r.columns, d.stride, d.feedback, d.weight, r.costs, r.column_class, r.ways, shared.lane_numbers});
       double error = 0;
       for (int64_t j = 0; j < r.columns && row < r.rows; ++j) {
         const int32_t v = memory.values[j * 32 + lane];
@@ -102,9 +101,9 @@ struct QuantizeFeedback {
   }
 };
 
-template <class Machine>
+template <int kStates>
 cudaError_t launch_feedback(const FeedbackLaunch& d, cudaStream_t stream) {
-  return d.survivors == 1 ? launch(QuantizeFeedback<Machine, 1>{d}, d.rows.warps, stream) : launch(QuantizeFeedback<Machine, core::kMaxSurvivors>{d}, d.rows.warps, stream);
+  return d.survivors == 1 ? launch(QuantizeFeedback<kStates, 1>{d}, d.rows.warps, stream) : launch(QuantizeFeedback<kStates, core::kMaxSurvivors>{d}, d.rows.warps, stream);
 }
 
 }  // namespace
@@ -116,10 +115,10 @@ cudaError_t quantize_trellis(const TrellisLaunch& d, int states, cudaStream_t st
 }
 
 cudaError_t quantize_feedback(const FeedbackLaunch& d, int states, cudaStream_t stream) {
-  if (states == 0) return launch_feedback<warp::NoTrellis>(d, stream);
-  if (states == 4) return launch_feedback<core::Trellis4>(d, stream);
-  if (states == 8) return launch_feedback<core::Trellis8>(d, stream);
-  return states == 32 ? launch_feedback<core::Trellis32>(d, stream) : cudaErrorInvalidValue;
+  if (states == 0) return launch_feedback<1>(d, stream);
+  if (states == 4) return launch_feedback<4>(d, stream);
+  if (states == 8) return launch_feedback<8>(d, stream);
+  return states == 32 ? launch_feedback<32>(d, stream) : cudaErrorInvalidValue;
 }
 
 }  // namespace ans::cuda

@@ -152,6 +152,7 @@ std::tuple<Tensor, Tensor, Tensor> quantize_feedback_cpu(const Tensor& weight, c
   const core::TrellisCoder& coder = cpu::backend().trellises;
   const auto search = coder.feedback.of(int(states), feedbacks.survivors);
   std::vector<double> error(size_t(arguments.shape.rows), 0.0);  // summed up in the order of rows, whatever threads there are
+  const auto ways = core::trellis_ways(int(states));
   uint32_t lane_numbers[format::kLanes];
   std::iota(lane_numbers, lane_numbers + format::kLanes, 0u);
   const Status status = parallel_ranges(run.groups(), 1, [&](int64_t begin, int64_t end) {
@@ -162,7 +163,7 @@ std::tuple<Tensor, Tensor, Tensor> quantize_feedback_cpu(const Tensor& weight, c
     for (int64_t g = begin; g < end; ++g) {
       const RowGroup group = run.group(g);
       if (const Status s = run.find_targets(group, coder.find_float_targets, memory.targets); s != Status::kOk) return s;
-      search({memory, feedbacks.survivors, columns, feedbacks.stride, feedbacks.feedback.data(), feedbacks.weight.data(), arguments.costs.data(), run.column_class(), lane_numbers});
+      search({memory, feedbacks.survivors, columns, feedbacks.stride, feedbacks.feedback.data(), feedbacks.weight.data(), arguments.costs.data(), run.column_class(), ways.data(), lane_numbers});
       run.put_values(group, memory.values, &own_counts);
       for (int64_t j = 0; j < columns; ++j)
         for (int64_t lane = 0; lane < group.width; ++lane) {

@@ -101,7 +101,7 @@ std::tuple<Tensor, Tensor, Tensor> quantize_feedback_cuda(const Tensor& weight, 
   const TrellisArguments arguments(kOp, weight, row_step, costs, states, column_step, column_class, fetch, true);
   const RowShape shape = arguments.shape;
   const FeedbackArguments feedbacks(kOp, shape.columns, feedback, column_weight, survivors, fetch);
-  TrellisRun run(kOp, weight, row_step, arguments, states == 0 ? 4 : int(states), ScalarType::Double, here.stream);
+  TrellisRun run(kOp, weight, row_step, arguments, int(states), ScalarType::Double, here.stream);
   if (run.is_empty()) return {run.symbols, run.counts, run.error};
   const size_t feedback_at = run.upload.add(feedbacks.feedback), weight_at = run.upload.add(feedbacks.weight);
   const cuda::TrellisLaunch rows = run.launch(core::FeedbackScratch::bytes(shape.columns, int(states), feedbacks.survivors), int64_t{1} << 30);

@@ -57,7 +57,7 @@ Found search(Search by, int states, int survivors, const Rows& r) {
   std::vector<uint32_t> memory(size_t(core::FeedbackScratch::bytes(r.columns, states, survivors)) / 4);
   const core::FeedbackScratch scratch(reinterpret_cast<uint8_t*>(memory.data()), r.columns, states, survivors);
   if (size > 0) std::memcpy(scratch.targets, r.targets.data(), 4 * size);
-  by({scratch, survivors, r.columns, r.stride, r.feedback.data(), r.weight.data(), r.costs.data(), r.column_class.data(), lanes.data()});
+  by({scratch, survivors, r.columns, r.stride, r.feedback.data(), r.weight.data(), r.costs.data(), r.column_class.data(), core::trellis_ways(states).data(), lanes.data()});
   Found found{std::vector<int32_t>(size), std::vector<float>(size)};
   if (size > 0) std::memcpy(found.values.data(), scratch.values, 4 * size), std::memcpy(found.errors.data(), scratch.decided, 4 * size);
   return found;
@@ -207,9 +207,9 @@ TEST(Feedback, MorePathsErrLess) {
   }
 }
 
-template <class Machine, int kMost>
+template <int kStates, int kMost>
 void by_warp(const core::FeedbackJob& job) {
-  testing::EmulatedWarp::run([&] { core::ANS_TARGET::search_with_feedback<core::ANS_TARGET::VectorWarp<testing::EmulatedWarp>, Machine, kMost>(job); }, 1);
+  testing::EmulatedWarp::run([&] { core::ANS_TARGET::search_with_feedback<core::ANS_TARGET::VectorWarp<testing::EmulatedWarp>, kStates, kMost>(job); }, 1);
 }
 
 TEST(Feedback, AWarpFindsTheSame) {
@@ -217,9 +217,9 @@ TEST(Feedback, AWarpFindsTheSame) {
   for (const int64_t columns : {1, 70, 130}) {
     const Rows r = make_rows(rng, columns, 2, 4, 0.9);
     const core::FeedbackSearches& searches = cpu::kScalar.trellises.feedback;
-    ASSERT_EQ(search(by_warp<core::ANS_TARGET::NoTrellis, 1>, 0, 1, r), search(searches.one[0], 0, 1, r));
-    ASSERT_EQ(search(by_warp<core::Trellis8, 1>, 8, 1, r), search(searches.one[2], 8, 1, r));
-    ASSERT_EQ(search(by_warp<core::Trellis8, 4>, 8, 3, r), search(searches.several[2], 8, 3, r));
+    ASSERT_EQ(search(by_warp<1, 1>, 0, 1, r), search(searches.one[0], 0, 1, r));
+    ASSERT_EQ(search(by_warp<8, 1>, 8, 1, r), search(searches.one[2], 8, 1, r));
+    ASSERT_EQ(search(by_warp<8, 4>, 8, 3, r), search(searches.several[2], 8, 3, r));
   }
 }
 

@@ -13,12 +13,6 @@
 namespace ans::core {
 namespace ANS_TARGET {
 
-// Each integer for itself: one state, and two ways on, to the integers below and above the target.
-struct NoTrellis {
-  static constexpr int kStates = 1;
-  static ANS_HD constexpr uint32_t way(uint32_t, int which) { return uint32_t(which) << 8; }
-};
-
 template <class V>
 ANS_INLINE typename V::U32 fset1(float f) {
   uint32_t bits;
@@ -30,11 +24,13 @@ ANS_INLINE typename V::U32 fset1(float f) {
 //
 // Columns come in blocks. What a path has erred before the block is kept under the path's number at the beginning of the block, which is its `origin`; only errors of the block
 // itself are copied when paths branch off.
-template <class V, class Machine, int kMost>
+//
+// Without a trellis there is one state, and two ways on: to the integers below and above the target.
+template <class V, int kStatesIn, int kMost>
 class FeedbackSearch {
  public:
   using U32 = typename V::U32;
-  static constexpr int kStates = Machine::kStates;
+  static constexpr int kStates = kStatesIn;
 
   ANS_INLINE explicit FeedbackSearch(const FeedbackJob& job) : job_(job), m_(job.memory), lane_(V::load(job.lane_numbers)) {
     now_ = {m_.recent, m_.origin};
@@ -156,15 +152,15 @@ class FeedbackSearch {
         }
       }
     uint32_t* const chosen = of_column(m_.chosen, j);
-    for_each_number(std::make_integer_sequence<int, kStates>{}, [&](auto number) __attribute__((always_inline)) {
-      constexpr int n = decltype(number)::value;
-      constexpr uint32_t lower = Machine::way(n, 0), upper = Machine::way(n, 1);
-      constexpr int from[2] = {int(lower & 0xFF), int(upper & 0xFF)}, parity[2] = {int(lower >> 8), int(upper >> 8)};
+    // Not unrolled over states: all of them would take minutes to compile, and is no faster.
+    for (int n = 0; n < kStates; ++n) {
       Candidate best[kMost];
       ANS_UNROLL
       for (int r = 0; r < kMost; ++r) best[r] = {fset1<V>(kFar), V::set1(0), V::set1(0)};
-      for (int way = 0; way < 2; ++way)
-        for (int r = 0; r < survivors(); ++r) insert(best, candidates[from[way] * kMost + r][parity[way]]);
+      for (int which = 0; which < 2; ++which) {
+        const uint32_t way = job_.ways[2 * n + which];
+        for (int r = 0; r < survivors(); ++r) insert(best, candidates[(way & 0xFF) * kMost + uint32_t(r)][way >> 8]);
+      }
       ANS_UNROLL
       for (int r = 0; r < kMost; ++r)
         if (r < survivors()) {
@@ -176,7 +172,7 @@ class FeedbackSearch {
           V::store(next_.origin + p * kRow, V::gather(now_.origin, branch));
           for (int64_t i = 0; i < c; ++i) V::store(of_column(next_.errors, i) + p * kRow, V::gather(of_column(now_.errors, i), branch));
         }
-    });
+    }
     const Recent old = now_;
     now_ = next_;
     next_ = old;
@@ -249,16 +245,16 @@ class FeedbackSearch {
   int64_t decided_ = 0;
 };
 
-template <class V, class Machine, int kMost>
+template <class V, int kStates, int kMost>
 ANS_INLINE void search_with_feedback(const FeedbackJob& job) {
-  FeedbackSearch<V, Machine, kMost>(job).run();
+  FeedbackSearch<V, kStates, kMost>(job).run();
 }
 
 template <class V>
 constexpr FeedbackSearches feedback_searches() {
-  return {{search_with_feedback<V, NoTrellis, 1>, search_with_feedback<V, Trellis4, 1>, search_with_feedback<V, Trellis8, 1>, search_with_feedback<V, Trellis32, 1>},
-          {search_with_feedback<V, NoTrellis, kMaxSurvivors>, search_with_feedback<V, Trellis4, kMaxSurvivors>, search_with_feedback<V, Trellis8, kMaxSurvivors>,
-           search_with_feedback<V, Trellis32, kMaxSurvivors>}};
+  return {{search_with_feedback<V, 1, 1>, search_with_feedback<V, 4, 1>, search_with_feedback<V, 8, 1>, search_with_feedback<V, 32, 1>},
+          {search_with_feedback<V, 1, kMaxSurvivors>, search_with_feedback<V, 4, kMaxSurvivors>, search_with_feedback<V, 8, kMaxSurvivors>,
+           search_with_feedback<V, 32, kMaxSurvivors>}};
 }
 
 }  // namespace ANS_TARGET

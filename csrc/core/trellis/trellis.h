@@ -28,9 +28,10 @@ struct TrellisMachine {
 using Trellis4 = TrellisMachine<4, 2, 1>;
 using Trellis8 = TrellisMachine<8, 5, 2>;
 using Trellis32 = TrellisMachine<32, 18, 4>;
-// [states][2], for a number of states that is_trellis().
+// [states][2], for a number of states that is_trellis(). Without a trellis (0): both ways lead from the only state to itself.
 inline std::array<uint32_t, 64> trellis_ways(int states) {
   std::array<uint32_t, 64> ways{};
+  if (states == 0) ways[1] = 1u << 8;
   for (uint32_t n = 0; n < uint32_t(states); ++n)
     for (int which = 0; which < 2; ++which) ways[2 * n + size_t(which)] = states == 4 ? Trellis4::way(n, which) : states == 8 ? Trellis8::way(n, which) : Trellis32::way(n, which);
   return ways;

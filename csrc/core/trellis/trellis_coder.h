@@ -29,7 +29,7 @@ struct TrellisJob {
   int64_t columns;
   const uint32_t* costs;        // [classes][kColumnCosts]
   const uint8_t* column_class;  // [columns] or null: all are 0
-  const uint32_t* ways;         // [states][2]: the machine's way()
+  const uint32_t* ways;         // [states][2]: trellis_ways()
   uint32_t* decisions;          // scratch, [columns][32]
   uint32_t* points;             // scratch, [columns][32]
   int32_t* values;              // [columns][32]: the integers
@@ -86,6 +86,7 @@ struct FeedbackJob {
   const float* weight;          // [columns]: what a squared error counts
   const uint32_t* costs;        // [classes][kColumnCosts], as weighted squared errors
   const uint8_t* column_class;  // [columns] or null: all are 0
+  const uint32_t* ways;         // [states][2]: trellis_ways()
   const uint32_t* lane_numbers; // [32]: 0 … 31
 };
 
