@@ -19,6 +19,9 @@ from torch import Tensor
 import torch_ans
 from torch_ans import cli, decoder_writer as writer, errors, ops, write_decoder
 from torch_ans.container import record_checksum
+from torch_ans.decoder import names
+from torch_ans.decoder.minifying import minify
+from torch_ans.decoder.printing import squeeze
 from torch_ans.entries import Entry, Index, Kind
 from torch_ans.model import CompressedModel
 
@@ -31,7 +34,7 @@ SOURCE = writer.SOURCE.read_text()
 @pytest.fixture(autouse=True)
 def few_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names that are a little longer are found sooner."""
-    monkeypatch.setattr(writer, "NAME_TRIALS", 200)
+    monkeypatch.setattr(names, "NAME_TRIALS", 200)
 
 
 def file_of(stream: Tensor, numel: int, dtype: torch.dtype) -> bytes:
@@ -235,7 +238,53 @@ def load(first, second):
     result.sort(key=lambda item: str(item))
     return result, count
 '''
-    small = writer.minify(ast.parse(text), ["load"])
+    small = minify(ast.parse(text), ["load"])
     assert writer.module_of(small)["load"](4, 5) == writer.module_of(text)["load"](4, 5)
     assert len(small) < 0.6 * len(text)
-    assert writer.squeeze("a = not b if c else [x for x in  (1, 2)]") == "a=not b if c else[x for x in(1,2)]"
+    assert squeeze("a = not b if c else [x for x in  (1, 2)]") == "a=not b if c else[x for x in(1,2)]"
+
+
+def test_functions_that_are_called_once_are_written_where_they_are_called() -> None:
+    text = """
+def load(first, second):
+    total = 0
+    def add(value):
+        nonlocal total
+        total += value
+        return total
+    def measured(values, factor):
+        length = len(values)
+        def longest(least):
+            return max([least, *values]) * factor
+        values = [value + factor for value in values]
+        return longest(length), values, length
+    def early(value):
+        if value > 3:
+            return value
+        return -value
+    def kept():
+        captured = total
+        return lambda: captured
+    def shifted(value):
+        return value << second
+    later = []
+    carried = 0
+    for number in range(first):
+        best, *rest = measured([number, second, carried], 2)
+        carried = carried * 3 + best % 7
+        later.append((rest, early(number), kept()))
+        later += [shifted(add(number) + carried)]
+    for item in measured_again(total, later):
+        later = later + [item] if total % 2 else later
+    return total, carried, [x() if callable(x) else x for x in later if not isinstance(x, tuple)], [(rest, value, old()) for rest, value, old in [x for x in later if isinstance(x, tuple)]]
+def measured_again(total, items):
+    number = 0
+    for item in items:
+        number = number + total
+        total = number - len(items)
+    return [number, total]
+"""
+    small = minify(ast.parse(text), ["load"])
+    for arguments in ((0, 1), (3, 2), (6, 5)):
+        assert writer.module_of(small)["load"](*arguments) == writer.module_of(text)["load"](*arguments)
+    assert sum(isinstance(node, ast.FunctionDef) for node in ast.walk(ast.parse(small))) == 3, "load, early and kept are left"

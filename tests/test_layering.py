@@ -26,6 +26,7 @@ CPP_LAYERS = {
 # Modules of the package from the lowest to the highest: each may import those before it. What comes before `ops` knows no coder.
 PYTHON_ORDER = [
     *("_version", "errors", "atomic", "entries", "index", "tree", "container"),
+    *("decoder.source", "decoder.scopes", "decoder.folding", "decoder.inlining", "decoder.names", "decoder.printing", "decoder.minifying"),
     *("ops", "fake", "gatherv", "streams", "planes", "weights", "sharing", "grid", "records", "batches", "gptq", "prediction", "predicted", "pipeline", "reader", "model", "decoder_writer", "distributed", "allocation", "budget", "size_contest", "model_files", "hypotheses", "analyze", "explanation", "cli", "__main__"),
 ]
 
@@ -43,8 +44,9 @@ def imported(path: Path) -> set[str]:
     """Modules of this package that a module imports anywhere in it, also inside functions."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.level == 1 or (node.module or "").split(".")[0] == "torch_ans"):
-            inside = (node.module or "").removeprefix("torch_ans").removeprefix(".")
+        if isinstance(node, ast.ImportFrom) and (node.level > 0 or (node.module or "").split(".")[0] == "torch_ans"):
+            folder = path.relative_to(ROOT / "torch_ans").parts[: -node.level] if node.level > 0 else ()
+            inside = ".".join([*folder, *filter(None, [(node.module or "").removeprefix("torch_ans").removeprefix(".")])])
             names |= {inside} if inside else {alias.name for alias in node.names}
         elif isinstance(node, ast.Import):
             named = [alias.name.split(".") for alias in node.names]
@@ -103,10 +105,11 @@ def test_file_stems_are_unique() -> None:
 
 def test_python_modules_import_only_what_lies_below_them() -> None:
     wrong = []
-    for path in sorted((ROOT / "torch_ans").glob("*.py")):
+    for path in sorted((ROOT / "torch_ans").rglob("*.py")):
         if path.stem == "__init__":
             continue
-        assert path.stem in PYTHON_ORDER, f"give {path.name} a place in PYTHON_ORDER"
-        below = PYTHON_ORDER[: PYTHON_ORDER.index(path.stem)]
+        module = ".".join(path.relative_to(ROOT / "torch_ans").with_suffix("").parts)
+        assert module in PYTHON_ORDER, f"give {module} a place in PYTHON_ORDER"
+        below = PYTHON_ORDER[: PYTHON_ORDER.index(module)]
         wrong += [f"{path.name} imports {name}" for name in sorted(imported(path)) if name not in below]
     assert not wrong, "\n".join(wrong)
