@@ -267,6 +267,16 @@ def load(first, second):
         return lambda: captured
     def shifted(value):
         return value << second
+    def numbered():
+        nonlocal carried
+        carried += 1
+        return carried
+    def weighted(value):
+        return value * 10
+    def doubled(value):
+        nonlocal total
+        total *= 2
+        return value
     later = []
     carried = 0
     for number in range(first):
@@ -274,6 +284,8 @@ def load(first, second):
         carried = carried * 3 + best % 7
         later.append((rest, early(number), kept()))
         later += [shifted(add(number) + carried)]
+        total += doubled(number)
+        later.append((numbered() * 100 + weighted(numbered()), 0, kept()))
     for item in measured_again(total, later):
         later = later + [item] if total % 2 else later
     return total, carried, [x() if callable(x) else x for x in later if not isinstance(x, tuple)], [(rest, value, old()) for rest, value, old in [x for x in later if isinstance(x, tuple)]]
@@ -287,4 +299,4 @@ def measured_again(total, items):
     small = minify(ast.parse(text), ["load"])
     for arguments in ((0, 1), (3, 2), (6, 5)):
         assert writer.module_of(small)["load"](*arguments) == writer.module_of(text)["load"](*arguments)
-    assert sum(isinstance(node, ast.FunctionDef) for node in ast.walk(ast.parse(small))) == 3, "load, early and kept are left"
+    assert sum(isinstance(node, ast.FunctionDef) for node in ast.walk(ast.parse(small))) == 5, "left: load, early, kept, numbered (twice called) and doubled (`total` is read before it is called)"

@@ -26,7 +26,7 @@ CPP_LAYERS = {
 # Modules of the package from the lowest to the highest: each may import those before it. What comes before `ops` knows no coder.
 PYTHON_ORDER = [
     *("_version", "errors", "atomic", "entries", "index", "tree", "container"),
-    *("decoder.source", "decoder.scopes", "decoder.folding", "decoder.inlining", "decoder.names", "decoder.printing", "decoder.minifying"),
+    *("decoder.source", "decoder.scopes", "decoder.dropping", "decoder.inlining", "decoder.simplifying", "decoder.folding", "decoder.names", "decoder.printing", "decoder.minifying"),
     *("ops", "fake", "gatherv", "streams", "planes", "weights", "sharing", "grid", "records", "batches", "gptq", "prediction", "predicted", "pipeline", "reader", "model", "decoder_writer", "distributed", "allocation", "budget", "size_contest", "model_files", "hypotheses", "analyze", "explanation", "cli", "__main__"),
 ]
 

@@ -17,7 +17,6 @@ def inline(tree: ast.Module, variables: dict[str, Variable]) -> None:
     while any(_inlined(tree, function, variables) for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]):
         pass
     _collect_nonlocals(tree, variables)
-    ast.fix_missing_locations(tree)
 
 
 def _uses(tree: ast.AST, name: str) -> list[ast.Name]:
@@ -32,7 +31,7 @@ def _inlined(tree: ast.Module, function: ast.FunctionDef, variables: dict[str, V
     """Whether a function could be written where it is called, and was."""
     if not _can_move(function) or len(_uses(tree, function.name)) != 1:
         return False
-    place = _place_of_call(tree, function.name)
+    place = _place_of_call(tree, function)
     if place is None:
         return False
     body, statement, call = place
@@ -66,22 +65,38 @@ def _can_move(function: ast.FunctionDef) -> bool:
     return all(node is function.body[-1] for node in returns)
 
 
-def _place_of_call(tree: ast.Module, name: str) -> tuple[list[ast.stmt], ast.stmt, ast.Call] | None:
-    """The list of statements with the call of a function, the statement, and the call, if this runs once before anything else in the statement does."""
+def _place_of_call(tree: ast.Module, function: ast.FunctionDef) -> tuple[list[ast.stmt], ast.stmt, ast.Call] | None:
+    """The list of statements with the call of a function, the statement, and the call, if this runs once, before anything else in the statement does or
+    if it does not matter when: an expression of plain arguments that calls no function of ours."""
+    outer = changed_by_functions(tree)
+    functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+    def calls_ours(*nodes: ast.AST) -> bool:
+        return any(isinstance(child, ast.Name) and child.id in functions for node in nodes for child in ast.walk(node))
+
+    anywhere = isinstance(function.body[0], ast.Return) and not calls_ours(function.body[0])
     for parent in ast.walk(tree):
         for field in ("body", "orelse"):
             body = getattr(parent, field, None)
             for statement in body if isinstance(body, list) else ():
-                for first in _evaluated_first(statement):
-                    if isinstance(first, ast.Call) and isinstance(first.func, ast.Name) and first.func.id == name:
-                        return body, statement, first
+                first = [node for node in evaluated_first(statement, outer) if _calls(node, function)]
+                if anywhere and isinstance(statement, (ast.Assign, ast.Expr)):
+                    first += [node for node in evaluated_once(statement) if _calls(node, function) and not calls_ours(*node.args)]
+                if first:
+                    return body, statement, first[0]
     return None
 
 
-def _evaluated_first(statement: ast.stmt) -> Iterator[ast.AST]:
-    """Expressions of a statement that are evaluated once, and before any call that does not contain them."""
-    if isinstance(statement, (ast.Assign, ast.AugAssign, ast.Return, ast.Expr)):
+def _calls(node: Any, function: ast.FunctionDef) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == function.name
+
+
+def evaluated_first(statement: ast.stmt, outer: set[str]) -> Iterator[ast.AST]:
+    """Expressions of a statement that are evaluated once, and before any call that does not contain them. `outer`: variables that functions may change."""
+    if isinstance(statement, (ast.Assign, ast.Return, ast.Expr)):
         start: Any = statement.value
+    elif isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name) and statement.target.id not in outer:  # which is read first
+        start = statement.value
     elif isinstance(statement, ast.For):
         start = statement.iter
     elif isinstance(statement, ast.If):
@@ -89,6 +104,10 @@ def _evaluated_first(statement: ast.stmt) -> Iterator[ast.AST]:
     else:
         return
     yield from _first_of(start)
+
+
+def changed_by_functions(tree: ast.AST) -> set[str]:
+    return {name for node in ast.walk(tree) if isinstance(node, ast.Nonlocal) for name in node.names}
 
 
 def _first_of(node: Any) -> Iterator[ast.AST]:
@@ -108,6 +127,14 @@ def _first_of(node: Any) -> Iterator[ast.AST]:
                 return  # what comes behind a call is not first
 
 
+def evaluated_once(node: ast.AST) -> Iterator[ast.AST]:
+    """All parts of an expression or a simple statement that are evaluated at most once."""
+    yield node
+    if not isinstance(node, (*COMPREHENSIONS, *FUNCTIONS)):
+        for child in ast.iter_child_nodes(node):
+            yield from evaluated_once(child)
+
+
 def _remove(tree: ast.Module, function: ast.FunctionDef) -> None:
     for parent in ast.walk(tree):
         for field in ("body", "orelse"):
@@ -119,7 +146,7 @@ def _remove(tree: ast.Module, function: ast.FunctionDef) -> None:
 def _arguments(tree: ast.Module, function: ast.FunctionDef, call: ast.Call) -> list[ast.stmt]:
     """Assigns arguments to parameters, where these are not replaced by them."""
     changed = {name for node in function.body for name in _stored(node)}
-    elsewhere = {name for node in ast.walk(tree) if isinstance(node, ast.Nonlocal) for name in node.names}
+    elsewhere = changed_by_functions(tree)
     expression = isinstance(function.body[0], ast.Return)
     assigned: list[ast.stmt] = []
     for parameter, value in zip(function.args.args, call.args):
@@ -127,13 +154,13 @@ def _arguments(tree: ast.Module, function: ast.FunctionDef, call: ast.Call) -> l
         uses = [use for node in function.body for use in _uses(node, name)]
         constant = isinstance(value, ast.Constant) or (isinstance(value, ast.Name) and value.id not in changed | elsewhere)
         if name not in changed and (constant or (expression and len(uses) == 1)):
-            _replace(function, {id(use): value for use in uses})
+            replace(function, {id(use): value for use in uses})
         else:
             assigned.append(ast.Assign([ast.Name(name, ast.Store())], value))
     return assigned
 
 
-def _replace(tree: ast.AST, values: dict[int, ast.expr]) -> None:
+def replace(tree: ast.AST, values: dict[int, ast.expr]) -> None:
     """Puts expressions in the places of nodes, by the id of these."""
 
     class Replacer(ast.NodeTransformer):
@@ -153,7 +180,7 @@ def _with_result(region: Region, statement: Any, call: ast.Call, result: ast.exp
     if isinstance(statement, ast.Expr) and statement.value is call:
         return [ast.Expr(result)] if any(isinstance(node, ast.Call) for node in ast.walk(result)) else []
     if not isinstance(statement, ast.Assign) or statement.value is not call or len(statement.targets) > 1:
-        _replace(statement, {id(call): result})
+        replace(statement, {id(call): result})
         return [statement]
     target = statement.targets[0]
     if not isinstance(target, ast.Tuple) or not isinstance(result, ast.Tuple):

@@ -27,6 +27,8 @@ def lines(body: Sequence[ast.stmt], indent: str) -> Iterator[str]:
     """Statements as lines; simple ones share a line."""
     simple: list[str] = []
     for node in _flat(body):
+        if isinstance(node, ast.FunctionDef) and isinstance(node.body[0], ast.Return):
+            node = ast.Assign([ast.Name(node.name, ast.Store())], ast.Lambda(node.args, node.body[0].value), lineno=0)
         if not isinstance(node, (ast.FunctionDef, ast.If, ast.For, ast.While)):
             simple.append(_text(node))
             continue

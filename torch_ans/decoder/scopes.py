@@ -46,8 +46,14 @@ def own_variables(tree: ast.Module, public: Sequence[str]) -> dict[str, Variable
         if isinstance(node, ast.Nonlocal):
             node.names[node.names.index(name)] = renamed[key]
         else:
+            node.source = name  # type: ignore[attr-defined]
             setattr(node, field, renamed[key])
     return variables
+
+
+def name_in_source(node: ast.AST) -> str:
+    """What a variable was called before it got a name of its own; of an attribute, this; otherwise nothing."""
+    return getattr(node, "source", "") or getattr(node, "id", "") or getattr(node, "attr", "")
 
 
 def evaluated_outside(node: Any) -> ast.expr:

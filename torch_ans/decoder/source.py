@@ -38,7 +38,7 @@ def load(content):
     def bits(count):
         nonlocal at
         at += count
-        return (int.from_bytes(data[at // 8 - 20 : at // 8], "big") << 8 | data[at // 8]) >> 8 - at % 8 & (1 << count) - 1
+        return int(data[at // 8 - 20 : at // 8 + 1].hex(), 16) >> 8 - at % 8 & (1 << count) - 1
 
     def exp_golomb(order):
         nonlocal at
@@ -109,12 +109,13 @@ def load(content):
         units = [0, 0]
         for i in range(core - 1):
             a = units[-1]
-            order = adjust
+            if used("MIRRORED"):
+                order = adjust
             p = min(2 * a, max(a >> 1, a * a // max(1, units[-2])))
             if has("MIRRORED", mirrored and 0 <= -2 * first - i < i):
                 p = units[2 - 2 * first - i]
                 order = mirror_adjust
-            value = exp_golomb(max(0, p.bit_length() // 2 + order))
+            value = exp_golomb(max(0, p.bit_length() // 2 + (order if used("MIRRORED") else adjust)))
             units.append(value if value > 2 * p else p - unfold(value))
         align()
         units = [unit << shift for unit in units[2:] + [(4096 >> shift) - sum(units) - escape]]
@@ -128,45 +129,21 @@ def load(content):
         head = (len(text) - 1) % 16 + 17  # more than there is, if there are no words
         return [int(text[:head], 2), [int(text[i - 16 : i], 2) for i in range(len(text), head, -16)]]
 
-    def decode_tail(count, tail, slots, raw_bits, raw_min):
-        """The next symbols of a tail."""
+    def decode_tail(tail, slots, raw_bits, raw_min):
+        """The next symbol of a tail."""
         state, words = tail
 
         def refill(value):
             return value << 16 | words.pop() if value < 65536 and words else value
 
-        result = []
-        for _ in range(count):
-            entry = int(slots[state % 4096]) if used("MATRIX") else slots[state % 4096]
-            state = refill((entry >> 12) % 4096 * (state >> 12) + entry % 4096)
-            entry >>= 24
-            if used("ESCAPES") and entry == ESCAPE:
-                entry = raw_min + state % (1 << raw_bits)
-                state = refill(state >> raw_bits)
-            result.append(entry)
-        if used("MATRIX"):
-            tail[0] = state
-        return result
-
-    def read_directory(sizes, end):
-        """(begin, end, symbols, tail) of every chunk."""
-        words = tail = place = 0
-        last = len(sizes) - 1
-        if has("SEVERAL", last):
-            words_order = bits(5)
-            tail_order = bits(4)
-        chunks = []
-        for i, size in enumerate(sizes):
-            if used("SEVERAL"):
-                words = words + signed(words_order) if i < last else end
-                tail = tail + signed(tail_order) if last else bits(11)
-            else:
-                words = end
-                tail = bits(11)
-            chunks.append((place, place + 2 * words, size, tail))
-            place += 2 * words
-        place = at + 7 >> 3
-        return [[place + a, min(place + b, end), *chunk] for a, b, *chunk in chunks]
+        entry = int(slots[state % 4096]) if used("MATRIX") else slots[state % 4096]
+        state = refill((entry >> 12) % 4096 * (state >> 12) + entry % 4096)
+        entry >>= 24
+        if used("ESCAPES") and entry == ESCAPE:
+            entry = raw_min + state % (1 << raw_bits)
+            state = refill(state >> raw_bits)
+        tail[0] = state
+        return entry
 
     # ---- Matrix streams ----
 
@@ -182,12 +159,12 @@ def load(content):
             length = exp_golomb(8)
             align()
             table = read_table(1)
-            return decode_tail(count, start_tail([65536 + bits(8) + bits(8) * 256 for _ in range(length)]), *table)
-        order = 4
-        if has("ARRAY_LISTED", mode > 0):
+            tail = start_tail([65536 + bits(8) + bits(8) * 256 for _ in range(length)])
+            result = [decode_tail(tail, *table) for _ in range(count)]
+        elif has("ARRAY_LISTED", mode > 0):
             order = bits(4)
-            result = []
             value = 0
+            result = []
             for _ in range(count):
                 value = signed(order) + value * (mode == 2)
                 result.append(value)
@@ -220,26 +197,19 @@ def load(content):
         return [place, period, shift], scale
 
     def add_table(scale, shape, phase, buckets):
-        if shape not in masses:
-            power = [1, 2, 3, 4, 5, 6, 8, 12, 16, 32, 64][shape]
-            nu = 2 * power - 1 << 16
-            sums = [0]
-            for i in range(2048):
-                factor = density = (nu << 30) // (nu + (2 * i + 1) ** 2)
-                for _ in range(power - 1):
-                    density = density * factor >> 30
-                sums.append(sums[-1] + density)
-            masses[shape] = [(value << 20) // sums[-1] for value in sums + sums[-1:]]
-        total = masses[shape]
-        below = []
+        power = [1, 2, 3, 4, 5, 6, 8, 12, 16, 32, 64][shape]
+        nu = 2 * power - 1 << 16
+        factor = density = (nu << 30) // (nu + torch.arange(-1, 4098, 2) ** 2)
+        for _ in range(power - 1):
+            density = density * factor >> 30
+        density = density.cumsum(0) - density[0]
+        total = (density << 20) // density[2048]
         if has("CLAMPED", not -64 <= scale <= 127):
             scale = max(-64, min(127, scale))
-        for edge in range(8 - 8 * buckets - 2 * phase, 8 * buckets - 8 - 2 * phase, 16):
-            place = abs(edge) * octave(-scale % 16) >> 4 - -scale // 16
-            i = min(place >> 8, 2048)
-            mass = total[i] + ((total[i + 1] - total[i]) * (place & 255) >> 8)
-            below.append(2**20 + (mass if edge > -1 else -mass) + 256 >> 9)
-        freq = [b - a for a, b in zip(below, below[1:])]
+        edge = torch.arange(8 - 8 * buckets - 2 * phase, 8 * buckets - 8 - 2 * phase, 16)
+        place = (abs(edge) * octave(-scale % 16) >> 4 - -scale // 16).clamp(max=2**19)
+        mass = total[place >> 8] + (total.diff()[place >> 8] * (place & 255) >> 8)
+        freq = (mass * edge.sign() + 1048832 >> 9).diff().tolist()
         first = 1 - buckets // 2
         while freq[0] < 1:
             freq.pop(0)
@@ -252,11 +222,9 @@ def load(content):
             escape = 1
         tables.append(torch.tensor(make_slots(freq, escape, first, buckets)))
 
-    def read_matrix(end, numel, dtype, *more):
-        """Returns the symbols, which come when the chunks are decoded."""
+    def read_matrix(numel, dtype, number, refers):
+        """What the header says of the chunks, whose symbols come when these are decoded."""
         nonlocal at
-        if used("MODELS"):
-            number, *refers = more
         columns = exp_golomb(8) + 1
         lines = numel // columns
         trellis = bits(2)
@@ -280,9 +248,7 @@ def load(content):
             odd = parity = 0
         has("ESCAPES", 1)
         for i in range(classes + 1):
-            scale = origin + (i << one("CLASS_SHIFT", class_shift)) + (1 << one("CLASS_SHIFT", class_shift) >> 1) + signed(2)
-            if used("TRELLIS"):
-                scale -= 16 * one("MATRIX_TRELLISES", min(1, trellis))
+            scale = origin + (i << one("CLASS_SHIFT", class_shift)) + (1 << one("CLASS_SHIFT", class_shift) >> 1) + signed(2) - (16 * one("MATRIX_TRELLISES", min(1, trellis)) if used("TRELLIS") else 0)
             shape += signed(0)
             for phase in range(8) if used("MODELS") else [0, 4] if used("TRELLIS") else [0]:
                 if used("MODELS"):
@@ -293,13 +259,19 @@ def load(content):
                     contexts.append(table_numbers[context])
                 else:
                     add_table(scale, shape, phase, one("BUCKETS", buckets))
-        parameters = [columns]
+        averages = []
         for _ in range(2):
             rate = bits(4)
             if has("AVERAGES", rate):
-                parameters += [rate + 32 * (rate > 14), bits(4) + 1]  # 15: the average stays, as it does with a shift by 47
+                averages += [rate + 32 * (rate > 14), bits(4) + 1]  # 15: the average stays, as it does with a shift by 47
             elif used("AVERAGES"):
-                parameters += [0, 0]
+                averages += [0, 0]
+        plain = bits(12)  # 2720: each count and flag that follows is 0
+        has("MODELS", plain != 2720)
+        if not used("MODELS"):
+            align()
+            bits(8)  # two flags and what is behind them
+        parameters = [columns, *averages] if used("AVERAGES") else [columns]
         if used("AVERAGES"):
             parameters += [origin, class_shift, classes, place]
         if used("VARIES_TRELLISES"):
@@ -309,8 +281,6 @@ def load(content):
         has("TYPES", dtype != torch.int8)
         if used("TYPES"):
             parameters += [max(-128, torch.iinfo(dtype).min), torch.iinfo(dtype).min, 256**dtype.itemsize - 1]
-        plain = bits(12)  # 2720: each count and flag that follows is 0
-        has("MODELS", plain != 2720)
         if used("MODELS"):
             at -= 12
             given = exp_golomb(1)
@@ -367,21 +337,13 @@ def load(content):
                 key += 16 * level
             order = [chosen for value in key.unique() for chosen in (key == value).nonzero()[:, 0].split(chunk_lines)]
         else:
-            align()
-            bits(2)
-            align()
             parameters += [len(scales)]
             scales.extend([
                 value if used("AVERAGES") else place + (2 if used("TRELLIS") else 1) * max(0, min(classes, 2 * value - origin >> one("CLASS_SHIFT", class_shift)))
                 for value in read_array(columns)
             ])  # fmt: skip
-            order = torch.arange(lines).split(chunk_lines)
-        whole = result = torch.empty(lines, columns, dtype=dtype)
-        if has("TRANSPOSED", transposed):
-            whole = torch.empty(columns, lines, dtype=dtype)
-            result = whole.T
 
-        def base_of(chosen, mean):
+        def base_of(result, chosen, mean):
             """Of these lines, by columns: what others say of them, the prediction without a predictor, and the average that they begin with."""
             low = max(-128, torch.iinfo(dtype).min)
             z = torch.zeros(len(chosen), columns, dtype=int)
@@ -400,20 +362,13 @@ def load(content):
                 rest = rest - factor[chosen]
             return torch.stack([z, z + (rest * mean + 4 >> 3), start[chosen].expand(z.shape)])
 
+        wave = 1
         if used("MODELS"):
-            waves[number] = wave = 1
             if has("GIVEN", has_given):
                 wave += waves[refers[-1]]
-        for chosen, chunk in zip(order, read_directory([len(chosen) * columns for chosen in order], end)):
-            chunk += [raw_bits, raw_min, len(chosen), *parameters]
-            if used("MODELS"):
-                value = int(key[chosen[0]])
-                setting, mean = settings[value % 16]
-                waves[number] = wave + value // 16
-                chunks.append([(len(chosen) + 31) // 32 * columns, chunk + setting, result, chosen, waves[number], base_of, mean])
-            else:
-                chunks.append([(len(chosen) + 31) // 32 * columns, chunk, result, chosen])
-        return whole
+            return columns, transposed, raw_bits, raw_min, parameters, order, key, settings, base_of, wave
+        else:
+            return columns, transposed, raw_bits, raw_min, parameters, chunk_lines
 
     # ---- Chunks ----
 
@@ -435,8 +390,8 @@ def load(content):
             if used("MODELS"):
                 base_row = 0 * begin
                 bases = []
-                for i, (rows, values, result, chosen, _, base_of, mean) in enumerate(chunks):
-                    base = torch.nn.functional.pad(base_of(chosen, mean), (0, 0, 0, -len(chosen) % 32))
+                for i, (rows, values, (result, chosen, _, base_of, mean)) in enumerate(chunks):
+                    base = torch.nn.functional.pad(base_of(result, chosen, mean), (0, 0, 0, -len(chosen) % 32))
                     base_row[i] = sum(map(len, bases))
                     bases.append(base.view(3, -1, 32, values[7]).permute(1, 3, 0, 2).reshape(rows, 3, 32).int())
                 bases = torch.cat(bases)
@@ -474,20 +429,27 @@ def load(content):
                         odd, parity, *others = others
                     if used("TYPES"):
                         low, lowest, mask, *others = others
+                if used("MODELS"):
+                    first_scale, *others = others
+                else:
+                    (first_scale,) = others
                 band = row // columns
                 column = row % columns
                 width = (lines - 32 * band).clamp(max=32)
                 index = 32 * band * columns + column * width + lane
                 inside = lane < width
                 if used("MODELS"):
-                    table = others[0]
+                    table = first_scale
                     limits = raw_min
                 if not used("MODELS") or wave:
-                    table = scales[others[0] + column]
+                    if used("TRELLIS"):
+                        machine *= column > 0
+                        bit = machine % 2
+                    scale = scales[first_scale + column]
                     if used("MODELS"):
                         z, prediction, start = bases[base_row[:, 0] + row].long().unbind(1)
                         if used("PREDICTOR"):
-                            first_row, period, shift = others[1:]
+                            first_row, period, shift = others
                             inner = column % period
                             last = int(inner.max())
                             dot = matrix_of_coefficients[first_row + inner][..., :last] @ history[:, :last]
@@ -497,37 +459,34 @@ def load(content):
                         else:
                             prediction = prediction.clamp(-1024, 1016)
                     if used("AVERAGES"):
-                        power = powers[table]
+                        power = powers[scale]
                         average[:] = torch.where(column[..., None] > 0, average, start[:, None] if used("MODELS") else 16384)
                         logs = ((average.float().view(torch.int32) >> 19) - 2256) * pairs[..., 1:]
-                        table = 2 * table - origin + (logs.sum(1) + 4 >> 3) >> one("CLASS_SHIFT", class_shift)
-                        table = place + (8 if used("MODELS") else 2 if used("TRELLIS") else 1) * table.clamp(0 * classes, classes)
-                    if used("TRELLIS"):
-                        machine *= column > 0
-                        bit = machine % 2
+                        table = 2 * scale - origin + (logs.sum(1) + 4 >> 3) >> one("CLASS_SHIFT", class_shift)
+                        scale = place + (8 if used("MODELS") else 2 if used("TRELLIS") else 1) * table.clamp(0 * classes, classes)
                     if used("MODELS"):
                         base = prediction
                         if used("TRELLIS"):
                             base = (prediction >> one("TRELLISES", trellis)) - 4 * bit
-                        table = contexts[table + base % 8]
+                        table = contexts[scale + base % 8]
                         base = base >> 3
                         limits = raw_min - base
                     elif used("TRELLIS"):
-                        table = table + bit
+                        table = scale + bit
                         limits = raw_min + bit
                     else:
+                        table = scale if used("AVERAGES") else scale + 0 * lane
                         limits = raw_min + 0 * lane
                 if used("MODELS"):
                     limits = limits + 0 * lane
                     table = table + 0 * lane
-                elif not used("TRELLIS") and not used("AVERAGES"):
-                    table = table + 0 * lane
             else:
                 state, position, escaped, begin, end, size, tail, raw_bits, raw_min, table = [tensor[:count] for tensor in live]
                 index = 32 * row + lane
-            main = index < size - tail
             if used("MATRIX"):
-                main &= inside
+                main = inside & (index < size - tail)
+            else:
+                main = index < size - tail
             entry = tables[table, state % 4096]
             fresh = (entry >> 12) % 4096 * (state >> 12) + entry % 4096
             hungry = main & (fresh < 65536)
@@ -543,10 +502,9 @@ def load(content):
                 symbol = torch.where(raw, (limits if used("MATRIX") else raw_min) + ((words[word] << 16 | words[word - 2]) >> 16 - place % 16) % (1 << raw_bits), symbol)
             if used("MATRIX"):
                 for i, j in (inside ^ main).nonzero().tolist():
-                    begin, end, size, tail, raw_bits, *_ = chunks[i][1]
                     if i not in tails:
-                        tails[i] = start_tail((state[i] if tail < size else words[begin:end:2] + 65536).tolist())
-                    symbol[i, j] = decode_tail(1, tails[i], tables[table[i, j]], raw_bits, int(limits[i, j]))[0]
+                        tails[i] = start_tail((state[i] if tail[i] < size[i] else words[begin[i] : end[i] : 2] + 65536).tolist())
+                    symbol[i, j] = decode_tail(tails[i], tables[table[i, j]], int(raw_bits[i]), limits[i, j])
             if used("MATRIX") and (not used("MODELS") or wave):
                 if used("MODELS"):
                     symbol += base
@@ -554,7 +512,8 @@ def load(content):
                     symbol -= bit
                 if used("TRELLIS"):
                     machine[:] = machine >> 1 ^ bit * one("ODD", odd) ^ symbol % 2 * one("PARITY", parity) * (one("TRELLISES", trellis) if used("VARIES_TRELLISES") else 1)
-                    symbol = (symbol << one("TRELLISES", trellis)) + bit
+                    if used("MODELS") or used("AVERAGES"):
+                        symbol = (symbol << one("TRELLISES", trellis)) + bit
                 if used("AVERAGES") or used("PREDICTOR"):
                     if used("TYPES"):
                         symbol = (symbol - lowest & mask) + lowest
@@ -566,90 +525,140 @@ def load(content):
                 if used("AVERAGES"):
                     seen = ((value - prediction if used("MODELS") else value).abs() * power >> 3).clamp(max=2**17)[:, None]
                     average[:] = (average + (seen - average + (1 << pairs[..., :1] >> 1) >> pairs[..., :1])).clamp(64)
-            decoded.append(symbol.short())
+            if used("TRELLIS") and not used("MODELS") and not used("AVERAGES"):
+                decoded.append(((symbol << one("TRELLISES", trellis)) + bit).short())
+            else:
+                decoded.append(symbol.short())
         offsets = torch.tensor([*map(len, decoded)]).cumsum(0)
         decoded = torch.cat(decoded)
-        for i, (rows, values, result, *chosen) in enumerate(chunks):
-            rows = decoded[offsets[:rows] + i]
-            if used("MATRIX"):
-                result[chosen[0]] = rows.view(-1, values[7], 32).transpose(1, 2).reshape(-1, values[7])[: values[6]].to(result.dtype)
+        for i, (rows, values, result) in enumerate(chunks):
+            if used("MODELS"):
+                result[0][result[1]] = decoded[offsets[:rows] + i].view(-1, values[7], 32).mT.flatten(0, 1)[: values[6]].to(result[0].dtype)
+            elif used("MATRIX"):
+                result[:] = decoded[offsets[:rows] + i].view(-1, values[7], 32).mT.flatten(0, 1)[: values[6]]
             else:
                 begin, end, size, tail, raw_bits, raw_min, table = values
-                result[: size - tail] = rows.view(-1)[: size - tail]
-                result[size - tail :] = torch.tensor(decode_tail(tail, start_tail((live[0][i] if tail < size else words[begin:end:2] + 65536).tolist()), tables[table].tolist(), raw_bits, raw_min))
+                result[: size - tail] = decoded[offsets[:rows] + i].view(-1)[: size - tail]
+                last = start_tail((live[0][i] if tail < size else words[begin:end:2] + 65536).tolist())
+                slots = tables[table].tolist()
+                result[size - tail :] = torch.tensor([decode_tail(last, slots, raw_bits, raw_min) for _ in range(tail)])
 
     # ---- Streams and the file ----
 
     def prepare(begin, end, numel, dtype, *refers):
-        """Reads all of a stream but its chunks, which go to `chunks`."""
+        """Reads all of a stream but its chunks, which go to `chunks`; returns where its numbers will be. With MODELS this is in `results`."""
         nonlocal at
         if used("MODELS") and begin in results:
             return
         model = data[begin]
-        assert model < 2 or numel < len(data) << 15
-        if has("MATRIX", model == 4):
+        if has("PLAIN", model < 2):
+            whole = file[begin + 1 : end].clone().view(dtype).expand(numel)
+        else:
             if used("MODELS"):
                 for entry in refers:
                     prepare(*streams[first_streams[entry]])
-                at = 8 * begin + 8
-                result = read_matrix(end, numel, dtype, begin, *[streams[first_streams[entry]][0] for entry in refers])
-            else:
-                at = 8 * begin + 8
-                result = read_matrix(end, numel, dtype)
-        elif has("PLAIN", model < 2):
-            result = file[begin + 1 : end].clone().view(dtype).expand(numel)
-        else:
+            assert numel < len(data) << 15
             at = 8 * begin + 8
-            size = numel
-            if has("SEVERAL", model == 3):
-                size = varint()
-            slots, *raw = read_table(dtype.is_signed)
-            result = torch.empty(numel, dtype=dtype)
-            place = 0
-            if used("MODELS"):
-                waves[begin] = 0
-            for chunk in read_directory([min(size, numel - i) for i in range(0, numel, size)], end):
-                size = chunk[2]
-                chunk += raw
-                if used("MATRIX"):
-                    chunk += [size, 1]
-                    if used("MODELS"):
-                        chunks.append([(size + 31) // 32, chunk + [len(tables)], result[place : place + size, None], slice(size), 0])
-                    else:
-                        if used("AVERAGES"):
-                            chunk += [0] * 7 + [len(tables)]
-                        if used("VARIES_TRELLISES"):
-                            chunk += [0]
-                        if used("VARIES_ODD"):
-                            chunk += [0, 0]
-                        if used("TYPES"):
-                            chunk += [-(2**15), -(2**15), 2**16 - 1]
-                        if used("AVERAGES"):
-                            chunk += [0]
-                        else:
-                            chunk += [len(scales)]
-                            scales.append(len(tables))
-                        chunks.append([(size + 31) // 32, chunk, result[place : place + size, None], slice(size)])
+            if has("MATRIX", model == 4):
+                if used("MODELS"):
+                    columns, transposed, raw_bits, raw_min, parameters, order, key, settings, base_of, wave = read_matrix(numel, dtype, begin, [streams[first_streams[entry]][0] for entry in refers])
                 else:
-                    chunks.append([(size - chunk[3] + 31) // 32, chunk + [len(tables)], result[place : place + size]])
-                place += size
-            one("TRELLISES", 0)
-            tables.append(torch.tensor(slots))
-        results[begin] = result
+                    columns, transposed, raw_bits, raw_min, parameters, size = read_matrix(numel, dtype, 0, 0)
+            else:
+                size = numel
+                if has("SEVERAL", model == 3):
+                    size = varint()
+                slots, raw_bits, raw_min = read_table(dtype.is_signed)
+                table = len(tables)
+                if used("MATRIX"):
+                    columns = 1
+                    if used("TRANSPOSED"):
+                        transposed = 0
+                    if used("MODELS"):
+                        order = []
+                        parameters = [1, len(tables)]
+                        key = torch.zeros(1, dtype=int).expand(numel)
+                        settings = [([], 0)]
+                        base_of = wave = 0
+                    else:
+                        parameters = [1]
+                        if used("AVERAGES"):
+                            parameters += [0] * 7 + [len(tables)]
+                        if used("VARIES_TRELLISES"):
+                            parameters += [0]
+                        if used("VARIES_ODD"):
+                            parameters += [0, 0]
+                        if used("TYPES"):
+                            parameters += [-(2**15), -(2**15), 2**16 - 1]
+                        if used("AVERAGES"):
+                            parameters += [0]
+                        else:
+                            parameters += [len(scales)]
+                            scales.append(len(tables))
+                one("TRELLISES", 0)
+                tables.append(torch.tensor(slots))
+            if used("MATRIX"):
+                result = whole = torch.empty(numel // columns, columns, dtype=dtype)
+                if has("TRANSPOSED", transposed):
+                    whole = torch.empty(columns, numel // columns, dtype=dtype)
+                    result = whole.T
+            else:
+                whole = torch.empty(numel, dtype=dtype)
+            if used("MODELS"):
+                last = len(order) - 1 if order else (numel - 1) // size
+            else:
+                last = (len(result if used("TRANSPOSED") else whole) - 1) // size
+            place = words_of_chunk = tail = 0
+            if has("SEVERAL", last):
+                words_order = bits(5)
+                tail_order = bits(4)
+            directory = []
+            for i in range(last + 1):
+                if used("SEVERAL"):
+                    words_of_chunk = words_of_chunk + signed(words_order) if i < last else end
+                    tail = tail + signed(tail_order) if last else bits(11)
+                else:
+                    words_of_chunk = end
+                    tail = bits(11)
+                directory.append((place, place + 2 * words_of_chunk, tail, i))
+                place += 2 * words_of_chunk
+            place = at + 7 >> 3
+            for first, after, tail, i in directory:
+                if used("MODELS"):
+                    chosen = order[i] if order else slice(i * size, i * size + size)
+                    piece = result[chosen]
+                    value = int(key[chosen][0])
+                    setting, mean = settings[value % 16]
+                    waves[begin] = wave + value // 16
+                    parameters_of_chunk = [*parameters, *setting]
+                    target = result, chosen, waves[begin], base_of, mean
+                else:
+                    piece = (result if used("TRANSPOSED") else whole)[i * size :][:size]
+                if used("MATRIX"):
+                    chunks.append([
+                        (len(piece) + 31) // 32 * columns,
+                        [place + first, min(place + after, end), len(piece) * columns, tail, raw_bits, raw_min, len(piece), *(parameters_of_chunk if used("MODELS") else parameters)],
+                        target if used("MODELS") else piece,
+                    ])  # fmt: skip
+                else:
+                    chunks.append([(len(piece) - tail + 31) // 32, [place + first, min(place + after, end), len(piece), tail, raw_bits, raw_min, table], piece])
+        if used("MODELS"):
+            results[begin] = whole.view(-1)
+        else:
+            return whole.view(-1)
 
+    chunks = []
     streams = []
     results = {}
-    chunks = []
     predictors = {}
     waves = {}
     tables = []
     contexts = []
     table_numbers = {}
-    masses = {}
     scales = []
     coefficients = [[0]]
     first_streams = []
-    place = int.from_bytes(content[8:12], "little") + 32
+    place = int(content[11:7:-1].hex(), 16) + 32
     if has("DEFLATED", content[5]):
         data = content + zlib.decompress(content[32:place], -15) + bytes(299)
     else:
@@ -682,6 +691,8 @@ def load(content):
             at += 8 * size
     else:
         varints(2)
+    file = torch.asarray(bytearray(data), dtype=torch.uint8)
+    words = file[:-1] + 256 * file[1:].long()
     entries = []
     for kind, dtype, name, shape in zip(kinds, dtypes, names, shapes):
         dtype = DTYPES[dtype]
@@ -702,19 +713,23 @@ def load(content):
             specs = [(numel, integers), *scales_of_columns, *[(numel // size, torch.uint8)] * 2] if used("COLUMN_SCALES") else [(numel, integers), *[(numel // size, torch.uint8)] * 2]
         if has("ALIAS", kind == 3):
             specs = []
-        entries.append((kind, dtype, name, shape, len(specs)))
+        parts = []
+        entries.append((kind, dtype, name, shape, parts))
         if used("MODELS"):
             first_streams.append(len(streams))
         for numel, dtype in specs:
             end = place + 1 + numel * dtype.itemsize - unfold(varint())
-            streams.append([place, end, numel, dtype])
             if used("MODELS"):
-                streams[-1] += refers[len(first_streams) - 1]
+                streams.append([place, end, numel, dtype, *refers[len(entries) - 1]])
+                parts.append(place)
+            else:
+                home = at
+                parts.append(prepare(place, end, numel, dtype))
+                at = home
             place = end
-    file = torch.asarray(bytearray(data), dtype=torch.uint8)
-    words = file[:-1] + 256 * file[1:].long()
-    for stream in streams:
-        prepare(*stream)
+    if used("MODELS"):
+        for stream in streams:
+            prepare(*stream)
     if used("MATRIX"):
         if used("MODELS"):
             contexts = torch.tensor(contexts)
@@ -727,39 +742,38 @@ def load(content):
     if has("CHUNKS", chunks):
         tables = torch.stack(tables)
         if used("MODELS"):
-            for wave in sorted({chunk[4] for chunk in chunks}):
-                decode_chunks([chunk for chunk in chunks if chunk[4] == wave])
+            for wave in sorted({chunk[2][2] for chunk in chunks}):
+                decode_chunks([chunk for chunk in chunks if chunk[2][2] == wave])
         else:
             decode_chunks(chunks)
     state = {}
-    results = [results[begin].view(-1) for begin, *_ in streams]
-    for kind, dtype, name, shape, count in entries:
-        parts = [results.pop(0) for _ in range(count)]
+    for kind, dtype, name, shape, parts in entries:
+        if used("MODELS"):
+            parts = [results[begin] for begin in parts]
         if has("QUANTIZED", kind == 2):
             scale = torch.stack(parts[:-3:-1], 1).view(torch.float16)
             exponent = unfold(exponents.pop(0))
             if has("EXPONENT", exponent):
                 scale = scale.double() * 2.0**exponent
             value = parts[0].view(len(scale), -1) * scale.float()
-            if has("COLUMN_SCALES", count > 3):
+            if has("COLUMN_SCALES", len(parts) > 3):
                 value *= torch.tensor([octave(c % 16) * 2.0 ** (c // 16 - 15) for c in parts[1].tolist()])
-            value = value.to(dtype)
         elif has("SYMBOLS", kind == 1):
             value = parts[0]
         elif has("ALIAS", kind == 3):
-            value = torch.empty(shape)
+            value = torch.empty(shape, dtype=dtype)
         else:
-            size = transforms.pop(0)
-            if has("ROTATE", size == 1):
+            transform = transforms.pop(0)
+            if has("ROTATE", transform == 1):
                 parts = [part >> 1 | parts[j - 1] << 7 for j, part in enumerate(parts)]
             value = torch.stack(parts[::-1], 1).view(-1).view(dtype)
-            if has("DELTA", size == 2):
+            if has("DELTA", transform == 2):
                 if has("DELTA_UNSIGNED", not dtype.is_signed):
-                    dtype = torch.int16 if count < 4 else torch.int32 if count < 8 else torch.int64
-                    value = value.view(dtype).cumsum(0).to(dtype).view(value.dtype)
+                    is_signed = torch.int16 if len(parts) < 4 else torch.int32 if len(parts) < 8 else torch.int64
+                    value = value.view(is_signed).cumsum(0).to(is_signed).view(dtype)
                 else:
-                    value = value.cumsum(0).to(dtype)
-        state[name] = value.view(shape)
+                    value = value.cumsum(0)
+        state[name] = value.view(shape).to(dtype)
     if used("ALIAS"):
         for i, name in enumerate(names):
             if kinds[i] == 3:
