@@ -262,9 +262,23 @@ def test_what_is_worse_than_a_mixture_is_left_out() -> None:
 
 def test_slopes_are_equal_at_the_optimum() -> None:
     curves = [exponential(100), exponential(1000)]
-    slope = allocation.slope_for(lambda s: sum(allocation.choose([c], s).point.bits for c in curves), 3300)
-    a, b = (allocation.choose([c], slope).point for c in curves)
+    a, b = (choice.point for choice in allocation.fill(lambda s: [allocation.choose([c], s) for c in curves], [[c] for c in curves], 3300))
     assert a.bits + b.bits == pytest.approx(3300, rel=1e-6) and a.step == pytest.approx(b.step, abs=1e-6)
+
+
+def test_bits_between_jumps_are_used() -> None:
+    """Two ways, coarse and fine, with nothing in between: tensors take the fine one, one after another, and coarser steps make room for the last of them."""
+    tensors = [[Curve("coarse", exponential(size, range(-3, 3)).points), Curve("fine", exponential(size, range(-14, -9)).points)] for size in (100, 150, 200)]
+    at = lambda slope: [allocation.choose(curves, slope) for curves in tensors]  # noqa: E731
+    used = by_slopes = 0.0
+    for bits in range(300, 3000, 50):
+        choices = allocation.fill(at, tensors, bits)
+        assert sum(choice.point.bits for choice in choices) <= bits + 1e-6
+        used += sum(choice.point.bits for choice in choices) / bits / 54
+        alone = next(found for found in (at(slope / 3) for slope in range(-60, 60)) if sum(c.point.bits for c in found) <= bits)
+        assert sum(choice.point.error for choice in choices) <= sum(choice.point.error for choice in alone)
+        by_slopes += sum(choice.point.bits for choice in alone) / bits / 54
+    assert used > by_slopes + 0.1
 
 
 def test_tied_weights_are_quantized_once() -> None:

@@ -16,6 +16,11 @@ from typing import Generic, NamedTuple, TypeVar
 #: What a curve is of: a way to quantize a tensor that has a step.
 Way = TypeVar("Way")
 
+# Slopes beyond all that curves have.
+_FINEST, _COARSEST = -200.0, 200.0
+# Tensors that may take more bits at the cost of all others: so many are tried.
+_FORCED = 4
+
 
 class Point(NamedTuple):
     """A tensor at one step (log2 of it): its bits and its error, of all its weights."""
@@ -51,6 +56,16 @@ class Curve(Generic[Way]):
             step = self._steps[i - 1] + (self._steps[i] - self._steps[i - 1]) * (slope - low) / (high - low)
         return min(self.most, max(self.least, step))
 
+    def within(self, bits: float) -> Choice[Way]:
+        """The finest step of no more than so many bits; with none, an infinite error."""
+        if self.points[-1].bits > bits:
+            return Choice(self.way, self.points[-1]._replace(error=math.inf))
+        i = next(i for i, point in enumerate(self.points) if point.bits <= bits)
+        if i == 0:
+            return Choice(self.way, self.points[0])
+        a, b = self.points[i - 1], self.points[i]
+        return Choice(self.way, self.at(a.step + (b.step - a.step) * (bits - a.bits) / (b.bits - a.bits)))
+
     def at(self, step: float) -> Point:
         """Between points: bits linear, the logarithm of the error linear."""
         steps = [point.step for point in self.points]
@@ -76,13 +91,50 @@ def choose(curves: Sequence[Curve[Way]], slope: float) -> Choice[Way]:
     return min(choices, key=lambda choice: choice.point.error + 2.0**slope * choice.point.bits)
 
 
-def slope_for(bits_at: Callable[[float], float], bits: float) -> float:
-    """The slope (log2) at which a total of bits, which falls as slopes grow, is met, or the nearest below it. Bisection."""
-    low, high = -200.0, 200.0
+def choose_by_step(curve: Curve[Way], slope: float, weight: float) -> Choice[Way]:
+    """As if steps were so small that errors grew as their squares, `weight` times: then slopes are equal where steps are (but for the weights)."""
+    step = (slope - _log2(weight)) / 2
+    return Choice(curve.way, curve.at(min(curve.most, max(curve.least, step))))
+
+
+def fill(at: Callable[[float], Sequence[Choice[Way]]], curves: Sequence[Sequence[Curve[Way]]], bits: float) -> list[Choice[Way]]:
+    """Choices of at most so many bits and of least error: at the slope (log2) where their bits come nearest from below. `at`: choices at a slope, whose bits fall as it grows.
+
+    Bits jump where tensors take another way at the same slope. Then so many of these do as there are bits for, those of most bits first. One more takes what is left, or
+    what it wants, and all others fewer bits."""
+    choices, finer, left = _nearest(at, bits)
+    over = sorted((i for i in range(len(choices)) if finer[i].point.bits - choices[i].point.bits > left > 0), key=lambda i: finer[i].point.bits)
+    if not over:
+        return choices
+    candidates = []
+    for i in over[:_FORCED]:
+        some = list(choices)
+        some[i] = min((curve.within(choices[i].point.bits + left) for curve in curves[i]), key=lambda choice: choice.point.error)
+        candidates.append(some)
+        forced = finer[i]
+
+        def with_forced(slope: float) -> list[Choice[Way]]:
+            return [forced if j == i else choice for j, choice in enumerate(at(slope))]
+
+        if sum(choice.point.bits for choice in with_forced(_COARSEST)) <= bits:
+            candidates.append(_nearest(with_forced, bits)[0])
+    return min([choices, *candidates], key=lambda some: sum(choice.point.error for choice in some))
+
+
+def _nearest(at: Callable[[float], Sequence[Choice[Way]]], bits: float) -> tuple[list[Choice[Way]], Sequence[Choice[Way]], float]:
+    """Choices of at most so many bits, those at a slope just below it, and how many bits are left."""
+    low, high = _FINEST, _COARSEST
     for _ in range(64):
         middle = (low + high) / 2
-        low, high = (middle, high) if bits_at(middle) > bits else (low, middle)
-    return high
+        low, high = (middle, high) if sum(choice.point.bits for choice in at(middle)) > bits else (low, middle)
+    choices, finer = list(at(high)), at(low)
+    left = bits - sum(choice.point.bits for choice in choices)
+    extra = [b.point.bits - a.point.bits for a, b in zip(choices, finer)]
+    for i in sorted(range(len(choices)), key=lambda i: -extra[i]):
+        if 0 < extra[i] <= left:
+            left -= extra[i]
+            choices[i] = finer[i]
+    return choices, finer, left
 
 
 def _hull(points: Sequence[Point]) -> list[Point]:

@@ -36,9 +36,19 @@ T = TypeVar("T")
 
 #: A file is at least this part of its budget, where ranges allow.
 CLOSE = 1 - 5e-4
-# What is aimed at, in between.
-_AIM = 1 - 1e-4
-_ROUNDS = 12
+# How far below the budget is aimed, in parts of it; twice as far with every file that was too large, as sizes of small files jump. And: how near a file has to come
+# so that no nearer one is looked for, which is done so many times.
+_BELOW, _MOST_BELOW = 2e-5, 2.5e-4
+_CLOSER, _FURTHER = 1 - 5e-5, 4
+_ROUNDS = 48
+# Sizes of small files may jump by this part: limits that are nearer to each other say nothing.
+_JUMPS = 2e-3
+_SPREAD = 0.03
+_GAPS = 6
+# Slopes (log2 of the error that a bit saves) beyond all that curves have.
+_FINEST, _COARSEST = -150.0, 150.0
+# Steps that differ between tensors must promise so many times less error than one step for all: curves are traced on samples, and noise promises a little, too.
+_WORTHWHILE = 1 - 1e-3
 # Weights of a tensor by which its curve is traced, at steps that differ by this factor.
 _TRACED, _FACTOR = 1 << 16, 2 ** (2 / 3)
 
@@ -212,8 +222,8 @@ def fit(
     level, options (chunk_symbols, ties, metadata): as of `compress_model`. In a process group, whose ranks must all have the same weights and Hessians, each quantizes its share, and
     all get the same result, as one process alone would.
 
-    The result is within the budget, and no less than 0.9995 of it unless all steps are at the lower end of their range (`is_limited`), or sizes jump, as those of a `quantize` may that does
-    not follow its setting: then it is the largest file found that fits. Raises BudgetError, which names the smallest file that
+    The result is within the budget, and no less than 0.9995 of it unless all steps are at the lower end of their range (`is_limited`), or nothing in between errs less (ranges of few
+    tensors with gaps between them), or sizes jump, as those of a `quantize` may that does not follow its setting: then it is the largest file found that fits. Raises BudgetError, which names the smallest file that
     was found, if that is larger; InvalidArgumentError; NotFiniteError for NaN and infinity."""
     begin = time.perf_counter()
     tell = progress or (lambda text: None)
@@ -343,6 +353,8 @@ class _Job:
             if name not in names:
                 raise InvalidArgumentError(f"there is no weight {name!r}")
         self.subjects: list[_Subject] = []
+        self._by_step = False
+        self._spread = 0.0, 0  # of slopes, which are dealt out in another way for every number
         seen: dict[Any, str] = {}
         for name, tensor in zip(names, self._flat.tensors):
             if not isinstance(tensor, Tensor) or tensor.dim() < 2 or tensor.numel() < max(1, least) or dtype_name(tensor.dtype) not in QUANTIZED_DTYPES:
@@ -393,35 +405,52 @@ class _Job:
     # ---- the budget ----
 
     def solve(self, budget: int, tell: Callable[[str], None], begin: float) -> Fitted:
-        """Real files at slopes that come nearer to the budget: what the curves predict is off by an amount that hardly changes."""
-        finest, coarsest = -150.0, 150.0
-        low, high = finest, coarsest  # slopes: files at `low` are too large, at `high` small enough
-        other = sum(t.nbytes for t in self._flat.tensors) - sum(s.tensor.nbytes for s in self.subjects)
+        """Real files of as many predicted bytes as come nearer to the budget: what curves predict is off by an amount that hardly changes."""
+        low, high = -math.inf, math.inf  # predicted bytes: files of `low` are small enough, of `high` too large
+        other = sum({weights.memory_key(t): t.nbytes for t in self._flat.tensors}.values()) - sum(s.tensor.nbytes for s in self.subjects)
         beside = 0.9 * other + 2.0 * sum(s.tensor.numel() // weights.row_columns(tuple(s.tensor.shape)) for s in self.subjects)
         best: tuple[_Encoded, dict[str, QuantizedWeight], list[Choice[tuple[str, int | None]]], bool] | None = None
         smallest = math.inf
+        too_large, further, gaps = 0, -1, 0  # files that were; rounds since one was close; rounds whose size no setting has
+        near: list[float] = []
         for number in range(1, _ROUNDS + 1):
-            slope = min(coarsest, max(finest, allocation.slope_for(lambda s: sum(c.point.bits for c in self._choices(s)), 8 * (_AIM * budget - beside))))
-            if not low <= slope <= high or (slope in (low, high) and number > 1 and slope not in (finest, coarsest)):
-                slope = (low + high) / 2
-            choices = self._choices(slope)
+            if number <= 2 and self._decide(budget - beside):
+                low, high = -math.inf, math.inf
+            below = min(_BELOW * 2**too_large, _MOST_BELOW)
+            if below == _MOST_BELOW:  # sizes jump by more than that: all over what counts as close
+                below = (1 - CLOSE) * (number * 0.618 % 1)
+                self._spread = _SPREAD, number  # and the jump of one tensor is met by the steps of others
+            least, most = self._limits()
+            wanted = min(most, max(least, (1 - below) * budget - beside))
+            if not low < wanted < high and high - low > _JUMPS * budget:
+                wanted = (max(low, least) + min(high, most)) / 2
+            choices = self._choices(wanted)
             quantized = self._quantized(choices)
             encoded = self._encoded(quantized)
             size = encoded.file_bytes
             tell(f"round {number}: {size:,} of {budget:,} bytes")
             smallest = min(smallest, size)
-            beside = size - sum(c.point.bits for c in choices) / 8
-            at_end = [self._is_at(choices, end) for end in (coarsest, finest)]
+            predicted = sum(choice.point.bits for choice in choices) / 8
+            gaps += predicted < CLOSE * wanted
+            beside = size - predicted
+            if abs(size - budget) < _JUMPS * budget:
+                near.append(beside)
+                beside = sum(near) / len(near)
             if size <= budget:
                 if best is None or size > best[0].file_bytes:
-                    best = encoded, quantized, choices, at_end[1]
-                if size >= CLOSE * budget or at_end[1]:
+                    best = encoded, quantized, choices, wanted >= most
+                if size >= _CLOSER * budget or wanted >= most:
                     break
-                high = min(high, slope)
+                low = max(low, wanted)
             else:
-                if at_end[0]:
+                if wanted <= least:
                     raise BudgetError(f"no setting fits in {budget:,} bytes: the smallest file found has {smallest:,}", int(smallest))
-                low = max(low, slope)
+                high = min(high, wanted)
+                too_large += 1
+            if best is not None and best[0].file_bytes >= CLOSE * budget:
+                further += 1
+            if best is not None and (further >= _FURTHER or gaps >= _GAPS):
+                break
         if best is None:
             raise BudgetError(f"no setting was found that fits in {budget:,} bytes: the smallest file found has {int(smallest):,}", int(smallest))
         encoded, quantized, choices, is_limited = best
@@ -449,11 +478,32 @@ class _Job:
         named = weights.under_all_names(quantized, dict(zip(flat.names, flat.tensors)))
         return tree.unflatten(flat.structure, flat.names, [named.get(name, leaf) for name, leaf in zip(flat.names, flat.tensors)])
 
-    def _choices(self, slope: float) -> list[Choice[tuple[str, int | None]]]:
-        return [allocation.choose(subject.curves, slope) for subject in self.subjects]
+    def _limits(self) -> tuple[float, float]:
+        """Predicted bytes with all steps at the upper and at the lower end of their ranges."""
+        least, most = (sum(choice.point.bits for choice in self._at(slope)) / 8 for slope in (_COARSEST, _FINEST))
+        return least, most
 
-    def _is_at(self, choices: Sequence[Choice[tuple[str, int | None]]], slope: float) -> bool:
-        return all(a.way == b.way and abs(a.point.step - b.point.step) < 1e-9 for a, b in zip(choices, self._choices(slope)))
+    def _choices(self, size: float) -> list[Choice[tuple[str, int | None]]]:
+        """Of least error and so many predicted bytes, within limits."""
+        return allocation.fill(self._at, [subject.curves for subject in self.subjects], 8 * size)
+
+    def _at(self, slope: float) -> list[Choice[tuple[str, int | None]]]:
+        spread, number = self._spread
+        slopes = [slope + spread * ((i + 1) * number * 0.618 % 1 - 0.5) for i in range(len(self.subjects))]
+        if self._by_step:
+            return [allocation.choose_by_step(subject.curves[0], slope, subject.group.weight) for subject, slope in zip(self.subjects, slopes)]
+        return [allocation.choose(subject.curves, slope) for subject, slope in zip(self.subjects, slopes)]
+
+    def _decide(self, size: float) -> bool:
+        """Whether one step for all tensors is as good as curves can tell; so it is where all steps are small. Returns whether this is new."""
+        if any(subject.hessian is not None or len(subject.curves) > 1 for subject in self.subjects):
+            return False
+        before = self._by_step
+        errors = []
+        for self._by_step in (True, False):
+            errors.append(sum(choice.point.error for choice in self._choices(size)))
+        self._by_step = errors[1] > _WORTHWHILE * errors[0]
+        return self._by_step != before
 
     def _quantized(self, choices: Sequence[Choice[tuple[str, int | None]]]) -> dict[str, QuantizedWeight]:
         of = dict(zip((subject.name for subject in self.subjects), choices))
