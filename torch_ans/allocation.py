@@ -42,6 +42,10 @@ class Curve(Generic[Way]):
         self._steps = [(a.step + b.step) / 2 for a, b in pairs]
         self._slopes = [_log2((b.error - a.error) / (a.bits - b.bits)) for a, b in pairs]
 
+    def shifted(self, bits: float) -> Curve[Way]:
+        """With so many more bits at all steps."""
+        return Curve(self.way, [point._replace(bits=point.bits + bits) for point in self.points])
+
     def step_at(self, slope: float) -> float:
         """The step (log2) at which a bit saves 2^slope of error."""
         if not self._steps:

@@ -41,10 +41,8 @@ CLOSE = 1 - 5e-4
 _BELOW, _MOST_BELOW = 2e-5, 2.5e-4
 _CLOSER, _FURTHER = 1 - 5e-5, 4
 _ROUNDS = 48
-# Sizes of small files may jump by this part: limits that are nearer to each other say nothing.
-_JUMPS = 2e-3
-_SPREAD = 0.03
-_GAPS = 6
+# How far slopes are apart then, and how often a size that no setting has is looked for.
+_SPREAD, _GAPS = 0.03, 6
 # Slopes (log2 of the error that a bit saves) beyond all that curves have.
 _FINEST, _COARSEST = -150.0, 150.0
 # Steps that differ between tensors must promise so many times less error than one step for all: curves are traced on samples, and noise promises a little, too.
@@ -323,7 +321,14 @@ class _Subject:
     group: Group
     hessian: Tensor | None
     by: dict[tuple[str, int | None], Quantizing] = field(default_factory=dict)
-    curves: Sequence[Curve[tuple[str, int | None]]] = ()
+    curves: list[Curve[tuple[str, int | None]]] = field(default_factory=list)
+    known: dict[tuple[str, int | None], int] = field(default_factory=dict)
+
+    def learn(self, choice: Choice[tuple[str, int | None]], bits: float) -> None:
+        """That a choice took so many bits: what its curve, of a sample, is off by. Later half of it, since sizes jump."""
+        times = self.known[choice.way] = self.known.get(choice.way, 0) + 1
+        off = (bits - choice.point.bits) / (1 if times < 4 else 2)
+        self.curves = [curve.shifted(off) if curve.way == choice.way else curve for curve in self.curves]
 
 
 class _Encoded(NamedTuple):
@@ -406,46 +411,38 @@ class _Job:
 
     def solve(self, budget: int, tell: Callable[[str], None], begin: float) -> Fitted:
         """Real files of as many predicted bytes as come nearer to the budget: what curves predict is off by an amount that hardly changes."""
-        low, high = -math.inf, math.inf  # predicted bytes: files of `low` are small enough, of `high` too large
         other = sum({weights.memory_key(t): t.nbytes for t in self._flat.tensors}.values()) - sum(s.tensor.nbytes for s in self.subjects)
         beside = 0.9 * other + 2.0 * sum(s.tensor.numel() // weights.row_columns(tuple(s.tensor.shape)) for s in self.subjects)
         best: tuple[_Encoded, dict[str, QuantizedWeight], list[Choice[tuple[str, int | None]]], bool] | None = None
         smallest = math.inf
         too_large, further, gaps = 0, -1, 0  # files that were; rounds since one was close; rounds whose size no setting has
-        near: list[float] = []
         for number in range(1, _ROUNDS + 1):
-            if number <= 2 and self._decide(budget - beside):
-                low, high = -math.inf, math.inf
+            if number <= 2:
+                self._decide(budget - beside)
             below = min(_BELOW * 2**too_large, _MOST_BELOW)
             if below == _MOST_BELOW:  # sizes jump by more than that: all over what counts as close
                 below = (1 - CLOSE) * (number * 0.618 % 1)
                 self._spread = _SPREAD, number  # and the jump of one tensor is met by the steps of others
             least, most = self._limits()
             wanted = min(most, max(least, (1 - below) * budget - beside))
-            if not low < wanted < high and high - low > _JUMPS * budget:
-                wanted = (max(low, least) + min(high, most)) / 2
             choices = self._choices(wanted)
             quantized = self._quantized(choices)
             encoded = self._encoded(quantized)
             size = encoded.file_bytes
             tell(f"round {number}: {size:,} of {budget:,} bytes")
             smallest = min(smallest, size)
-            predicted = sum(choice.point.bits for choice in choices) / 8
-            gaps += predicted < CLOSE * wanted
-            beside = size - predicted
-            if abs(size - budget) < _JUMPS * budget:
-                near.append(beside)
-                beside = sum(near) / len(near)
+            gaps += sum(choice.point.bits for choice in choices) / 8 < CLOSE * wanted
+            beside = size - sum(encoded.record_bytes[subject.name] for subject in self.subjects)
+            for subject, choice in zip(self.subjects, choices):
+                subject.learn(choice, 8 * encoded.record_bytes[subject.name])
             if size <= budget:
                 if best is None or size > best[0].file_bytes:
                     best = encoded, quantized, choices, wanted >= most
                 if size >= _CLOSER * budget or wanted >= most:
                     break
-                low = max(low, wanted)
             else:
                 if wanted <= least:
                     raise BudgetError(f"no setting fits in {budget:,} bytes: the smallest file found has {smallest:,}", int(smallest))
-                high = min(high, wanted)
                 too_large += 1
             if best is not None and best[0].file_bytes >= CLOSE * budget:
                 further += 1
@@ -494,16 +491,14 @@ class _Job:
             return [allocation.choose_by_step(subject.curves[0], slope, subject.group.weight) for subject, slope in zip(self.subjects, slopes)]
         return [allocation.choose(subject.curves, slope) for subject, slope in zip(self.subjects, slopes)]
 
-    def _decide(self, size: float) -> bool:
-        """Whether one step for all tensors is as good as curves can tell; so it is where all steps are small. Returns whether this is new."""
+    def _decide(self, size: float) -> None:
+        """Whether one step for all tensors is as good as curves can tell; so it is where all steps are small."""
         if any(subject.hessian is not None or len(subject.curves) > 1 for subject in self.subjects):
-            return False
-        before = self._by_step
+            return
         errors = []
         for self._by_step in (True, False):
             errors.append(sum(choice.point.error for choice in self._choices(size)))
         self._by_step = errors[1] > _WORTHWHILE * errors[0]
-        return self._by_step != before
 
     def _quantized(self, choices: Sequence[Choice[tuple[str, int | None]]]) -> dict[str, QuantizedWeight]:
         of = dict(zip((subject.name for subject in self.subjects), choices))
