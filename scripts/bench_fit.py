@@ -19,7 +19,7 @@ import torch
 
 import torch_ans
 from bench import machine
-from torch_ans import budget, tree
+from torch_ans import budget, quantizing, tree
 from torch_ans.model_files import read_model
 
 LEAST = 65536
@@ -91,7 +91,7 @@ def one_step(model: Any, weights: dict[str, torch.Tensor], size: int, args: argp
                 break
     assert best is not None, "the bisection found nothing"
     with torch_ans.open(best) as file:
-        errors = [(budget.relative_error(w, file.get_quantized_weight(name)), w.numel()) for name, w in weights.items()]
+        errors = [(quantizing.relative_error(w, file.get_quantized_weight(name)), w.numel()) for name, w in weights.items()]
     return sum(e * n for e, n in errors) / sum(n for _, n in errors)
 
 

@@ -16,9 +16,10 @@ from model_examples import normal
 from torch import Tensor
 
 import torch_ans
-from torch_ans import allocation, budget, cli, entries, errors, gptq, weights
+from torch_ans import allocation, budget, cli, entries, errors, gptq, quantizing, weights
 from torch_ans.allocation import Curve, Point
 from torch_ans.budget import Group, Setting
+from torch_ans.fitted import Fitted
 
 
 def model() -> dict[str, Any]:
@@ -33,11 +34,11 @@ def model() -> dict[str, Any]:
     }
 
 
-def quantized_names(fitted: budget.Fitted) -> list[str]:
+def quantized_names(fitted: Fitted) -> list[str]:
     return [t.name for t in fitted.tensors]
 
 
-def check(fitted: budget.Fitted, state: Any, size: int) -> None:
+def check(fitted: Fitted, state: Any, size: int) -> None:
     """The file is within the budget, not far below it, and gives back what the fit says is in it."""
     assert fitted.budget == size and fitted.file_bytes == len(fitted.model.to_bytes()) <= size
     assert fitted.is_limited or fitted.file_bytes >= budget.CLOSE * size
@@ -70,7 +71,7 @@ def test_errors_are_no_larger_than_with_one_step_for_all() -> None:
             alike = torch_ans.compress_model(state, quantizer="trellis8", step_sigmas=middle)
             low, high = (middle, high) if alike.file_bytes > size else (low, middle)
         with torch_ans.open(torch_ans.compress_model(state, quantizer="trellis8", step_sigmas=high)) as file:
-            errors_ = [(budget.relative_error(tensor, file.get_quantized_weight(name)), tensor.numel()) for name, tensor in tensors_of(state).items()]
+            errors_ = [(quantizing.relative_error(tensor, file.get_quantized_weight(name)), tensor.numel()) for name, tensor in tensors_of(state).items()]
         assert fitted.error <= 1.0005 * sum(e * n for e, n in errors_) / sum(n for _, n in errors_)
 
 
@@ -128,12 +129,12 @@ def test_hessians_weigh_errors() -> None:
     check(fitted, state, 150_000)
     t = fitted.tensors[1]
     q, w = fitted.quantized["layers.0.up"], state["layers"][0]["up"]
-    assert t.error == pytest.approx(budget.relative_error(w, q, h))
+    assert t.error == pytest.approx(quantizing.relative_error(w, q, h))
     curve = dict((step, error) for step, _, error in t.curves["trellis8"])
     below, above = max(s for s in curve if s <= t.setting.step_sigmas), min(s for s in curve if s >= t.setting.step_sigmas)
     assert 0.7 * curve[below] < t.error < 1.1 * curve[above]  # what the search says of itself, with damping
     plain = torch_ans.fit(state, 150_000)
-    assert t.error < 0.7 * budget.relative_error(w, plain.quantized["layers.0.up"], h)
+    assert t.error < 0.7 * quantizing.relative_error(w, plain.quantized["layers.0.up"], h)
 
 
 def test_a_quantizer_of_the_callers() -> None:

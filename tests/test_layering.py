@@ -27,7 +27,7 @@ CPP_LAYERS = {
 PYTHON_ORDER = [
     *("_version", "errors", "atomic", "entries", "index", "tree", "container"),
     *("decoder.source", "decoder.scopes", "decoder.dropping", "decoder.inlining", "decoder.simplifying", "decoder.folding", "decoder.names", "decoder.printing", "decoder.minifying"),
-    *("ops", "fake", "gatherv", "streams", "planes", "weights", "sharing", "grid", "records", "batches", "gptq", "prediction", "predicted", "pipeline", "reader", "model", "decoder_writer", "distributed", "allocation", "budget", "size_contest", "model_files", "hypotheses", "analyze", "explanation", "cli", "__main__"),
+    *("ops", "fake", "gatherv", "streams", "planes", "weights", "sharing", "grid", "records", "batches", "gptq", "prediction", "predicted", "pipeline", "reader", "model", "decoder_writer", "distributed", "fitted", "quantizing", "allocation", "budget", "size_contest", "model_files", "hypotheses", "analyze", "explanation", "cli", "__main__"),
 ]
 
 

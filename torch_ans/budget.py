@@ -14,21 +14,21 @@ import fnmatch
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from . import allocation, gptq, grid, ops, tree, weights
+from . import allocation, gptq, grid, tree, weights
 from .allocation import Choice, Curve, Point
 from .distributed import GroupExchange
 from .entries import QUANTIZED_DTYPES, dtype_name
 from .errors import BudgetError, InvalidArgumentError
+from .fitted import Fitted, FittedTensor, Setting
 from .model import CompressedModel, compress, compress_model, is_leaf
 from .pipeline import Options
+from .quantizing import Called, Clipped, Quantize, Quantizing, Searched, checked, relative_error
 from .sharing import share
 from .weights import QUANTIZERS, QuantizedWeight
 
@@ -37,7 +37,7 @@ T = TypeVar("T")
 #: A file is at least this part of its budget, where ranges allow.
 CLOSE = 1 - 5e-4
 # How far below the budget is aimed, in parts of it; twice as far with every file that was too large, as sizes of small files jump. And: how near a file has to come
-# so that no nearer one is looked for, which is done so many times.
+# so that no nearer one is looked for, which is done so many times (with Hessians or at slow levels: once).
 _BELOW, _MOST_BELOW = 2e-5, 2.5e-4
 _CLOSER, _FURTHER = 1 - 5e-5, 4
 _ROUNDS = 48
@@ -47,22 +47,8 @@ _SPREAD, _GAPS = 0.03, 6
 _FINEST, _COARSEST = -150.0, 150.0
 # Steps that differ between tensors must promise so many times less error than one step for all: curves are traced on samples, and noise promises a little, too.
 _WORTHWHILE = 1 - 1e-3
-# Weights of a tensor by which its curve is traced, at steps that differ by this factor.
-_TRACED, _FACTOR = 1 << 16, 2 ** (2 / 3)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How a tensor is quantized: in steps of `step_sigmas` standard deviations of each row, by one of weights.QUANTIZERS, or ("clip") to `bits` bits, what is beyond them clipped."""
-
-    quantizer: str
-    step_sigmas: float
-    bits: int | None = None
-
-    @property
-    def clip_sigmas(self) -> float | None:
-        """Standard deviations of the largest integer ("clip")."""
-        return None if self.bits is None else self.step_sigmas * ((1 << self.bits - 1) - 1)
+# Curves are traced at steps that differ by this factor.
+_FACTOR = 2 ** (2 / 3)
 
 
 @dataclass(frozen=True)
@@ -107,96 +93,6 @@ class Group:
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in ([self.names] if isinstance(self.names, str) else self.names))
 
 
-#: Quantizes a tensor of this name as a setting says.
-Quantize = Callable[[str, Tensor, Setting], QuantizedWeight]
-
-
-@dataclass(frozen=True)
-class FittedTensor:
-    """A tensor of a fit: its setting, bytes in the file (scales included), error (relative: 1 if all were zero), and the curves that its setting was chosen from, by quantizer (and bits):
-    steps in standard deviations, bits per weight, relative error."""
-
-    name: str
-    setting: Setting
-    numel: int
-    bytes: int
-    error: float
-    curves: Mapping[str, Sequence[tuple[float, float, float]]] = field(repr=False)
-
-    @property
-    def bits_per_weight(self) -> float:
-        return 8 * self.bytes / self.numel
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What `fit` found: the file (in a process group on rank 0 only, elsewhere None), and the quantized weights that are in it, by name. `is_limited`: all tensors have their smallest step,
-    so the file may be smaller than it need be."""
-
-    model: CompressedModel | None = field(repr=False)
-    file_bytes: int
-    quantized: Mapping[str, QuantizedWeight] = field(repr=False)
-    tensors: Sequence[FittedTensor] = field(repr=False)
-    budget: int
-    is_limited: bool
-    rounds: int
-    seconds: float
-
-    @property
-    def error(self) -> float:
-        """Mean relative error of all quantized weights (groups' weights not counted)."""
-        return sum(t.error * t.numel for t in self.tensors) / max(1, sum(t.numel for t in self.tensors))
-
-    def table(self) -> str:
-        """Lines of text: what each tensor has."""
-        lines = [f"{'tensor':44}{'weights':>12}{'quantizer':>12}{'step/sigma':>12}{'bits/weight':>13}{'bytes':>12}{'error':>11}"]
-        for t in self.tensors:
-            quantizer = t.setting.quantizer + (f" {t.setting.bits}" if t.setting.bits else "")
-            lines.append(f"{t.name:44}{t.numel:12,}{quantizer:>12}{t.setting.step_sigmas:12.4f}{t.bits_per_weight:13.3f}{t.bytes:12,}{t.error:11.6f}")
-        kept = self.file_bytes - sum(t.bytes for t in self.tensors)
-        lines.append(f"{'everything else':44}{'':49}{kept:12,}")
-        lines.append(f"{'the file':44}{'':49}{self.file_bytes:12,}{self.error:11.6f}   {self.budget - self.file_bytes:,} bytes below the budget of {self.budget:,}")
-        return "\n".join(lines)
-
-    def curves_table(self) -> str:
-        """Lines of text: bits per weight and relative error of each tensor at the steps at which it was tried, as far as they are on the convex hull."""
-        lines = [f"{'tensor':44}{'quantizer':>12}{'step/sigma':>12}{'bits/weight':>13}{'error':>11}"]
-        for t in self.tensors:
-            lines += [f"{t.name:44}{way:>12}{step:12.4f}{bits:13.3f}{error:11.6f}" for way, points in t.curves.items() for step, bits, error in points]
-        return "\n".join(lines)
-
-    def to_json(self) -> dict[str, Any]:
-        tensors = [
-            {"name": t.name, "weights": t.numel, "quantizer": t.setting.quantizer, "step_sigmas": t.setting.step_sigmas, "bits": t.setting.bits, "clip_sigmas": t.setting.clip_sigmas}
-            | {"bytes": t.bytes, "bits_per_weight": t.bits_per_weight, "error": t.error, "curves": {way: [list(point) for point in points] for way, points in t.curves.items()}}
-            for t in self.tensors
-        ]
-        whole = {"budget": self.budget, "file_bytes": self.file_bytes, "error": self.error, "is_limited": self.is_limited, "rounds": self.rounds, "seconds": self.seconds}
-        return whole | {"tensors": tensors}
-
-    def plot(self, path: str | Path) -> None:
-        """Curves of all tensors, error against bits, and where on them they are: a .png or .svg (needs matplotlib)."""
-        try:
-            import matplotlib
-        except ImportError as cause:
-            raise InvalidArgumentError("a plot needs matplotlib: pip install matplotlib") from cause
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-
-        figure, axes = pyplot.subplots(figsize=(9, 6))
-        for t in self.tensors:
-            for points in t.curves.values():
-                axes.semilogy([bits for _, bits, _ in points], [max(error, 1e-12) for _, _, error in points], color="tab:blue", alpha=0.25, linewidth=0.8)
-        sizes = [5 + 40 * math.sqrt(t.numel / max(u.numel for u in self.tensors)) for t in self.tensors]
-        axes.scatter([t.bits_per_weight for t in self.tensors], [max(t.error, 1e-12) for t in self.tensors], s=sizes, color="tab:red", zorder=3, label="chosen (with scales)")
-        axes.set(xlabel="bits per weight", ylabel="squared error / that of zeros", title=f"{self.file_bytes:,} of {self.budget:,} bytes")
-        axes.grid(True, which="both", alpha=0.3)
-        axes.legend()
-        figure.tight_layout()
-        figure.savefig(path)
-        pyplot.close(figure)
-
-
 def fit(
     state: Any,
     budget: int,
@@ -232,84 +128,6 @@ def fit(
     tell(f"tracing {len(job.subjects)} tensors")
     job.trace()
     return job.solve(budget, tell, begin)
-
-
-class Quantizing(Protocol):
-    """A tensor, quantized in one way."""
-
-    def measure(self, sigmas: float) -> tuple[float, float]:
-        """Bits per weight, and relative error, of a sample of its rows."""
-
-    def quantized(self, sigmas: float) -> QuantizedWeight: ...
-
-
-class _Searched:
-    """By our own searches."""
-
-    def __init__(self, search: grid.Search, numel: int) -> None:
-        self._search = search
-        self._stride = max(1, numel // _TRACED)
-
-    def measure(self, sigmas: float) -> tuple[float, float]:
-        found = self._search.run(sigmas, self._stride)
-        return found.bits, found.error
-
-    def quantized(self, sigmas: float) -> QuantizedWeight:
-        return self._search.quantized(sigmas)
-
-
-class _Clipped:
-    """To so many bits."""
-
-    def __init__(self, weight: Tensor, bits: int, hessian: Tensor | None) -> None:
-        self._weight, self._bits, self._hessian = weight, bits, hessian
-        self._sample = weight.detach().reshape(-1, weights.row_columns(tuple(weight.shape)))[:: max(1, weight.numel() // _TRACED)]
-
-    def measure(self, sigmas: float) -> tuple[float, float]:
-        q = clipped(self._sample, self._bits, sigmas * ((1 << self._bits - 1) - 1))
-        return weights.entropy_bits(q.symbols) / q.numel(), relative_error(self._sample, q, self._hessian)
-
-    def quantized(self, sigmas: float) -> QuantizedWeight:
-        return clipped(self._weight, self._bits, sigmas * ((1 << self._bits - 1) - 1))
-
-
-class _Called:
-    """By a function that knows whole tensors only."""
-
-    def __init__(self, quantize: Callable[[float], QuantizedWeight], weight: Tensor, hessian: Tensor | None) -> None:
-        self._quantize, self._weight, self._hessian = quantize, weight, hessian
-        self._last: tuple[float, QuantizedWeight] | None = None
-
-    def measure(self, sigmas: float) -> tuple[float, float]:
-        q = self.quantized(sigmas)
-        bits = weights.entropy_bits(q.symbols) - (weights.entropy_bits(q.symbols & 1) if q.trellis else 0.0)  # a trellis knows the parity
-        return bits / max(1, q.numel()), relative_error(self._weight, q, self._hessian)
-
-    def quantized(self, sigmas: float) -> QuantizedWeight:
-        if self._last is None or self._last[0] != sigmas:
-            self._last = sigmas, self._quantize(sigmas)
-        return self._last[1]
-
-
-def clipped(weight: Tensor, bits: int, clip_sigmas: float) -> QuantizedWeight:
-    """`ops.quantize` as a QuantizedWeight."""
-    rows = weight.detach().reshape(-1, weights.row_columns(tuple(weight.shape)))
-    q = ops.quantize(rows.float() if rows.dtype == torch.float64 else rows, bits, clip_sigmas)
-    return QuantizedWeight(q.symbols, q.scale, int(q.exponent), None, 0, tuple(weight.shape), weight.dtype)
-
-
-def relative_error(weight: Tensor, quantized: QuantizedWeight, hessian: Tensor | None = None) -> float:
-    """Squared error in parts of what it is if all is zero: of rows over their variance, on average; with a Hessian [C, C] of the layer's output."""
-    rows = weight.detach().reshape(quantized.symbols.shape).double()
-    deviation = weights.deviations(rows)[:, None]
-    rows = rows / deviation
-    off = rows - quantized.dequantize(torch.float32).view(rows.shape).double() / deviation
-    h = None if hessian is None else hessian.to(rows.device, torch.float64)
-
-    def size(of: Tensor) -> float:
-        return float(of.square().sum() if h is None else ((of @ h) * of).sum())
-
-    return size(off) / max(size(rows), 1e-300)
 
 
 @dataclass
@@ -398,14 +216,14 @@ class _Job:
         tensor = subject.tensor
         if self._quantize is not None:
             given = self._quantize
-            return _Called(lambda step: _checked(given(subject.name, tensor, Setting(quantizer, step, bits)), tensor), tensor, subject.hessian)
+            return Called(lambda step: checked(given(subject.name, tensor, Setting(quantizer, step, bits)), tensor), tensor, subject.hessian)
         if bits is not None:
-            return _Clipped(tensor, bits, subject.hessian)
+            return Clipped(tensor, bits, subject.hessian)
         if subject.hessian is None:
-            return _Searched(grid.GridSearch(tensor, quantizer), tensor.numel())
+            return Searched(grid.GridSearch(tensor, quantizer), tensor.numel())
         search = gptq.HessianSearch(tensor, subject.hessian, quantizer, **self._gptq_options)
         search.decide_columns(grid.first_step(search.states, 3.0))
-        return _Searched(search, tensor.numel())
+        return Searched(search, tensor.numel())
 
     # ---- the budget ----
 
@@ -415,6 +233,7 @@ class _Job:
         beside = 0.9 * other + 2.0 * sum(s.tensor.numel() // weights.row_columns(tuple(s.tensor.shape)) for s in self.subjects)
         best: tuple[_Encoded, dict[str, QuantizedWeight], list[Choice[tuple[str, int | None]]], bool] | None = None
         smallest = math.inf
+        most_further = _FURTHER if self._options.get("level", "fast") == "fast" and all(subject.hessian is None for subject in self.subjects) else 1
         too_large, further, gaps = 0, -1, 0  # files that were; rounds since one was close; rounds whose size no setting has
         for number in range(1, _ROUNDS + 1):
             if number <= 2:
@@ -446,7 +265,7 @@ class _Job:
                 too_large += 1
             if best is not None and best[0].file_bytes >= CLOSE * budget:
                 further += 1
-            if best is not None and (further >= _FURTHER or gaps >= _GAPS):
+            if best is not None and (further >= most_further or gaps >= _GAPS):
                 break
         if best is None:
             raise BudgetError(f"no setting was found that fits in {budget:,} bytes: the smallest file found has {int(smallest):,}", int(smallest))
@@ -511,16 +330,8 @@ class _Job:
         for subject, choice, error in zip(self.subjects, choices, errors):
             (quantizer, bits), numel = choice.way, subject.tensor.numel()
             curves = {
-                curve.way[0] + (f" {curve.way[1]}" if curve.way[1] else ""): [(2.0**p.step, p.bits / numel, p.error / numel / subject.group.weight) for p in curve.points]
+                curve.way[0] + (f" {curve.way[1]}" if curve.way[1] else ""): [(2.0**p.step, max(0.0, p.bits) / numel, p.error / numel / subject.group.weight) for p in curve.points]
                 for curve in subject.curves
             }
             found.append(FittedTensor(subject.name, Setting(quantizer, 2.0**choice.point.step, bits), numel, encoded.record_bytes[subject.name], error, curves))
         return found
-
-
-def _checked(quantized: Any, tensor: Tensor) -> QuantizedWeight:
-    if not isinstance(quantized, QuantizedWeight):
-        raise InvalidArgumentError(f"quantize() gives a {type(quantized).__name__}, not a QuantizedWeight")
-    if tuple(quantized.shape) != tuple(tensor.shape):
-        raise InvalidArgumentError(f"quantize() gives a weight of shape {tuple(quantized.shape)} for one of {tuple(tensor.shape)}")
-    return replace(quantized, dtype=tensor.dtype)
