@@ -135,3 +135,26 @@ dist.destroy_process_group()
     assert result.returncode == 0, result.stderr
     expected = torch_ans.dumps({n: t for n, t in model().items() if n != "again"}, bits=6, min_quantized_numel=500)
     assert (tmp_path / "a.ans").read_bytes() == expected
+
+
+@pytest.mark.parametrize("options", [{"bits": 6}, {"bits": 6, "level": "best"}, {"quantizer": "trellis8", "bits_per_weight": 3.3}])
+def test_a_small_decoder_decodes_on_the_gpu(options) -> None:
+    from torch_ans import decoder_writer
+
+    content = torch_ans.dumps(model(), min_quantized_numel=500, **options)
+    with torch.device("cuda"):
+        state = decoder_writer.module_of(decoder_writer.decoder_of(content))["load"](content)
+    expected = torch_ans.loads(content)
+    assert list(state) == list(expected)
+    for name, tensor in expected.items():
+        assert state[name].device.type == "cuda" and torch.equal(state[name].cpu(), tensor)
+
+
+def test_a_model_on_the_gpu_is_fitted_to_a_budget() -> None:
+    state = {name: torch.randn(512, 256, generator=torch.Generator().manual_seed(i)).cuda() for i, name in enumerate("abc")}
+    hessian = torch.randn(256, 300, generator=torch.Generator().manual_seed(9)).cuda()
+    for hessians in ({}, {"a": (hessian @ hessian.T).double()}):
+        fitted = torch_ans.fit(state, 160_000, hessians=hessians)
+        assert 0.9995 * 160_000 <= fitted.file_bytes <= 160_000
+        loaded = torch_ans.loads(fitted.model.to_bytes())
+        assert all(torch.equal(loaded[name], fitted.quantized[name].dequantize().cpu()) for name in state)
