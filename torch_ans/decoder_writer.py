@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -49,11 +50,12 @@ def decoder_of(content: bytes) -> str:
     with models.open(content, max_bytes=_UNLIMITED) as file:
         file.verify(decode=False)
         names = {entry.dtype for entry in file.index.entries}
+        most = max((math.prod(entry.shape) for entry in file.index.entries), default=0)
     for name in names:
         torch_dtype(name)
     source = SOURCE.read_text()
     dtypes = [f"{number}:torch.{dtype.name}" for number, dtype in enumerate(DTYPES) if dtype.name in names]
-    tree = folded(source, needs_of(lambda marks: module_of(source, **marks)["load"](content)), {"DTYPES": f"{{{','.join(dtypes)}}}"}, PUBLIC)
+    tree = folded(source, needs_of(lambda marks: module_of(source, **marks)["load"](content)), {"DTYPES": f"{{{','.join(dtypes)}}}", "RATIO": str((2 * most // len(content)).bit_length())}, PUBLIC)
     return minify(tree, PUBLIC)
 
 

@@ -134,7 +134,7 @@ def _set_constants(tree: ast.Module, values: dict[str, str]) -> None:
             name = node.targets[0].id
             if name in values:
                 node.value = ast.parse(values[name]).body[0].value
-            elif isinstance(node.value, ast.Constant):
+            if isinstance(node.value, ast.Constant):
                 numbers[name] = node.value
 
     class Writer(ast.NodeTransformer):

@@ -14,14 +14,14 @@ _FOLDED = (ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.LShift, ast.RShift)
 
 
 class Arithmetic(ast.NodeTransformer):
-    """Operations on numbers, products with 1, and 0 taken away."""
+    """Operations on numbers, products with 1, and what does nothing with 0."""
 
     def visit_BinOp(self, node: ast.BinOp) -> Any:
         self.generic_visit(node)
         for one, other in ((node.left, node.right), (node.right, node.left)):
             if isinstance(node.op, ast.Mult) and isinstance(one, ast.Constant) and one.value == 1:
                 return other
-        if isinstance(node.op, ast.Sub) and isinstance(node.right, ast.Constant) and node.right.value == 0:
+        if isinstance(node.op, (ast.Sub, ast.LShift)) and isinstance(node.right, ast.Constant) and node.right.value == 0:
             return node.left
         if _is_number(node.left) and _is_number(node.right) and isinstance(node.op, _FOLDED):
             number = eval(ast.unparse(node))

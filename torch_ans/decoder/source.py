@@ -9,6 +9,7 @@ import zlib
 
 import torch
 
+RATIO = 15  # a stream has less than 2^15 numbers for each byte of the file; the writer says how many the file has
 ESCAPE = 99999  # what a slot says in place of a symbol, if a raw value follows
 _NAMES = """bool uint8 int8 uint16 int16 uint32 int32 uint64 int64 float16 bfloat16 float32 float64 complex32 complex64 complex128 float8_e4m3fn float8_e4m3fnuz
 float8_e5m2 float8_e5m2fnuz float8_e8m0fnu float4_e2m1fn_x2 bits8 bits16 bits1x8 bits2x4 bits4x2"""
@@ -85,7 +86,7 @@ def load(content):
         others = [*map(sum, zip(own, rest))]
         slots = []
         for b, a in enumerate(alias):
-            slots += [*range(own[b], own[b] + rest[b]), *range(others[a], others[a] + width - rest[b])]
+            slots += [*range(own[b], own[b] + rest[b])[:width], *range(others[a], others[a] + width - rest[b])[:width]]  # of a damaged file there would be more
             others[a] += width - rest[b]
         return slots
 
@@ -557,7 +558,7 @@ def load(content):
             if used("MODELS"):
                 for entry in refers:
                     prepare(*streams[first_streams[entry]])
-            assert numel < len(data) << 15
+            assert numel < len(data) << RATIO
             at = 8 * begin + 8
             if has("MATRIX", model == 4):
                 if used("MODELS"):
