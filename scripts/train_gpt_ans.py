@@ -263,9 +263,13 @@ def main() -> int:
     say(json.dumps({"run": s.run_id, "use_ans": s.use_ans, **told}))
     if dist.get_rank() == 0:
         (s.folder / f"{s.run_id}.{'ans' if s.use_ans else 'ptz'}.json").write_text(json.dumps(told, indent=1) + "\n")
+    dist.barrier()  # torchrun stops all others when one has ended
     dist.destroy_process_group()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # gloo's threads may outlive the group, and abort a process that is on its ordinary way out ("terminate called without an active exception", once in many runs)
