@@ -21,7 +21,8 @@ from safetensors.torch import load_file
 
 import torch_ans
 from torch_ans import decoder_writer as writer
-from torch_ans.entries import Kind
+from torch_ans.entries import Kind, dtype_name
+from torch_ans.planes import same_bits
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -62,7 +63,7 @@ def peer_of(content: bytes) -> bytes:
 
 def check_same(name: str, state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     for key, tensor in expected.items():
-        if not (state[key].dtype == tensor.dtype and state[key].shape == tensor.shape and torch.equal(state[key].reshape(-1).view(torch.uint8), tensor.reshape(-1).view(torch.uint8))):
+        if state[key].dtype != tensor.dtype or not same_bits(state[key], tensor, dtype_name(tensor.dtype)):
             raise SystemExit(f"{name}: {key} is not decoded right")
     if set(state) != set(expected):
         raise SystemExit(f"{name}: other tensors than there are")

@@ -16,8 +16,8 @@ from typing import Generic, NamedTuple, TypeVar
 #: What a curve is of: a way to quantize a tensor that has a step.
 Way = TypeVar("Way")
 
-# Slopes beyond all that curves have.
-_FINEST, _COARSEST = -200.0, 200.0
+#: Slopes beyond all that curves have.
+FINEST, COARSEST = -200.0, 200.0
 # Tensors that may take more bits at the cost of all others: so many are tried.
 _FORCED = 4
 
@@ -89,6 +89,10 @@ class Choice(Generic[Way]):
     point: Point
 
 
+def total_bits(choices: Sequence[Choice[Way]]) -> float:
+    return sum(choice.point.bits for choice in choices)
+
+
 def choose(curves: Sequence[Curve[Way]], slope: float) -> Choice[Way]:
     """The way of least error, a bit counting as 2^slope of error."""
     choices = [Choice(curve.way, curve.at(curve.step_at(slope))) for curve in curves]
@@ -120,19 +124,19 @@ def fill(at: Callable[[float], Sequence[Choice[Way]]], curves: Sequence[Sequence
         def with_forced(slope: float) -> list[Choice[Way]]:
             return [forced if j == i else choice for j, choice in enumerate(at(slope))]
 
-        if sum(choice.point.bits for choice in with_forced(_COARSEST)) <= bits:
+        if total_bits(with_forced(COARSEST)) <= bits:
             candidates.append(_nearest(with_forced, bits)[0])
     return min([choices, *candidates], key=lambda some: sum(choice.point.error for choice in some))
 
 
 def _nearest(at: Callable[[float], Sequence[Choice[Way]]], bits: float) -> tuple[list[Choice[Way]], Sequence[Choice[Way]], float]:
     """Choices of at most so many bits, those at a slope just below it, and how many bits are left."""
-    low, high = _FINEST, _COARSEST
+    low, high = FINEST, COARSEST
     for _ in range(64):
         middle = (low + high) / 2
-        low, high = (middle, high) if sum(choice.point.bits for choice in at(middle)) > bits else (low, middle)
+        low, high = (middle, high) if total_bits(at(middle)) > bits else (low, middle)
     choices, finer = list(at(high)), at(low)
-    left = bits - sum(choice.point.bits for choice in choices)
+    left = bits - total_bits(choices)
     extra = [b.point.bits - a.point.bits for a, b in zip(choices, finer)]
     for i in sorted(range(len(choices)), key=lambda i: -extra[i]):
         if 0 < extra[i] <= left:

@@ -43,8 +43,6 @@ _CLOSER, _FURTHER = 1 - 5e-5, 4
 _ROUNDS = 48
 # How far slopes are apart then, and how often a size that no setting has is looked for.
 _SPREAD, _GAPS = 0.03, 6
-# Slopes (log2 of the error that a bit saves) beyond all that curves have.
-_FINEST, _COARSEST = -150.0, 150.0
 # Steps that differ between tensors must promise so many times less error than one step for all: curves are traced on samples, and noise promises a little, too.
 _WORTHWHILE = 1 - 1e-3
 # Curves are traced at steps that differ by this factor.
@@ -250,7 +248,7 @@ class _Job:
             size = encoded.file_bytes
             tell(f"round {number}: {size:,} of {budget:,} bytes")
             smallest = min(smallest, size)
-            gaps += sum(choice.point.bits for choice in choices) / 8 < CLOSE * wanted
+            gaps += allocation.total_bits(choices) / 8 < CLOSE * wanted
             beside = size - sum(encoded.record_bytes[subject.name] for subject in self.subjects)
             for subject, choice in zip(self.subjects, choices):
                 subject.learn(choice, 8 * encoded.record_bytes[subject.name])
@@ -296,7 +294,7 @@ class _Job:
 
     def _limits(self) -> tuple[float, float]:
         """Predicted bytes with all steps at the upper and at the lower end of their ranges."""
-        least, most = (sum(choice.point.bits for choice in self._at(slope)) / 8 for slope in (_COARSEST, _FINEST))
+        least, most = (allocation.total_bits(self._at(slope)) / 8 for slope in (allocation.COARSEST, allocation.FINEST))
         return least, most
 
     def _choices(self, size: float) -> list[Choice[tuple[str, int | None]]]:

@@ -770,8 +770,8 @@ def load(content):
             value = torch.stack(parts[::-1], 1).view(-1).view(dtype)
             if has("DELTA", transform == 2):
                 if has("DELTA_UNSIGNED", not dtype.is_signed):
-                    is_signed = torch.int16 if len(parts) < 4 else torch.int32 if len(parts) < 8 else torch.int64
-                    value = value.view(is_signed).cumsum(0).to(is_signed).view(dtype)
+                    signed_dtype = torch.int16 if len(parts) < 4 else torch.int32 if len(parts) < 8 else torch.int64
+                    value = value.view(signed_dtype).cumsum(0).to(signed_dtype).view(dtype)
                 else:
                     value = value.cumsum(0)
         state[name] = value.view(shape).to(dtype)
